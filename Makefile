@@ -1,0 +1,32 @@
+# The whole developer loop: setup, run, test, check, bench. Each works from a clean clone.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(shell [ $$(id -u) = 0 ] || command -v sudo)
+
+.PHONY: setup run test check bench clean
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: pyproject.toml build_bpf.py tools/setup.sh $(wildcard src/kernob/bpf/*.c src/kernob/bpf/include/*.h)
+	PYTHON=$(PYTHON) SUDO=$(SUDO) tools/setup.sh
+	touch $@
+
+run: setup
+	$(SUDO) $(BIN)/kernob top
+
+test: setup
+	SUDO=$(SUDO) tools/test.sh
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror src/kernob/bpf/*.c src/kernob/bpf/include/*.h
+
+bench: setup
+	$(SUDO) $(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist src/kernob/bpf/*.o

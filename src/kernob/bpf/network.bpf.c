@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Bytes and operations of every TCP and UDP socket, per process and peer.
+ *
+ * Two hooks see every call that moves data, after it is done, with the length that really moved.
+ * TCP counts in the socket's own storage: one look-up, two additions, no key to build. The storage
+ * belongs to the first process that used the socket; whatever another process moves on it goes
+ * to the table of flows at once. Storages drain into that table when user space asks (an
+ * iterator, before each reading) and when the socket closes, so a byte is always in exactly one
+ * place. UDP has no event at close, so its datagrams go to the table at once.
+ */
+#include "include/kernel.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <stdbool.h>
+
+#include "include/flow.h"
+#include "include/process.h"
+
+struct connection {
+	struct flow_key key; /* the row to drain into; all zero until a process is known */
+	__u64 owner;	     /* start time of the process that counts here; 0: nobody may */
+	__u64 bytes[2];	     /* by direction, since the last drain */
+	__u64 operations[2];
+	__u32 read_to; /* copied_seq at the last drain */
+	__u32 unhooked; /* bytes read that no hook has shown (yet): splice, or a read in progress */
+	__u32 draining; /* a drain is under way */
+	__u32 claimed;	/* somebody is giving it its key, or has */
+	__u8 side;
+	__u8 established;
+	__u8 counted; /* in its row's connections */
+	__u8 shared;  /* more than one process uses it: nobody owns it any more */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+/* The other end of the datagram that a thread is sending or has just received. */
+struct datagram {
+	__u64 socket;
+	__u8 address[16];
+	__u16 port;
+	__u16 reserved[3];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64); /* thread id */
+	__type(value, struct datagram);
+} datagrams SEC(".maps");
+
+/* Local ports somebody listens on, for sockets older than the agent: who called whom? */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, __u8);
+} listening SEC(".maps");
+
+/* Connections that have no owner yet, found by the last drain. */
+__u64 connections_unowned;
+/* Connections that got no storage: out of memory, or a socket already going away. */
+__u64 connections_dropped;
+/* Datagrams whose peer could not be kept for the next hook: counted in the row of many peers. */
+__u64 datagrams_dropped;
+
+static __always_inline __u64 current_start(void)
+{
+	return bpf_get_current_task_btf()->group_leader->start_boottime;
+}
+
+static __always_inline void peer_address(struct sock *sk, __u8 address[16])
+{
+	if (sk->__sk_common.skc_family == AF_INET) {
+		set_ipv4(address, sk->__sk_common.skc_daddr);
+	} else {
+		bpf_core_read(address, 16, &sk->__sk_common.skc_v6_daddr);
+	}
+}
+
+static __always_inline void name_connection(struct connection *c, struct sock *sk,
+					    struct process_key *process, struct flow_key *key)
+{
+	key->start = process->start;
+	key->pid = process->pid;
+	key->transport = IPPROTO_TCP;
+	key->side = c->side;
+	key->port = c->side == SERVER ? sk->__sk_common.skc_num
+				      : bpf_ntohs(sk->__sk_common.skc_dport);
+	peer_address(sk, key->address);
+}
+
+/* copied_seq: what the application has taken. The end of the stream takes a number, too. */
+static __always_inline __u32 read_position(struct sock *sk)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+	__u32 position;
+
+	if (!tcp)
+		return 0;
+	position = tcp->copied_seq;
+	if ((sk->__sk_common.skc_flags & (1UL << SOCK_DONE_BIT)) && position == tcp->rcv_nxt)
+		position--;
+	return position;
+}
+
+static __always_inline void add(struct flow *row, int direction, __u64 bytes, __u64 operations)
+{
+	if (row) {
+		__sync_fetch_and_add(&row->bytes[direction & 1], bytes);
+		__sync_fetch_and_add(&row->operations[direction & 1], operations);
+	} else {
+		__sync_fetch_and_add(&bytes_lost[direction & 1], bytes);
+	}
+}
+
+static __always_inline __u64 take(__u64 *counter)
+{
+	return *(volatile __u64 *)counter ? __sync_lock_test_and_set(counter, 0) : 0;
+}
+
+/*
+ * Moves what the storage has counted into its row.
+ *
+ * Bytes read by splice pass no hook; the read position shows them. It also shows bytes of a
+ * read that is still in progress, and these come again through the hook: `unhooked` remembers
+ * what was counted ahead and lets it be paid back.
+ */
+static __noinline int drain(struct connection *c, struct sock *sk)
+{
+	struct flow_key key;
+	struct flow *row;
+	__u64 sent, received;
+	__s64 unhooked;
+	__u32 position;
+
+	if (!c || !sk)
+		return 0;
+	for (int i = 0; i < 4; i++) {
+		if (!c->key.transport)
+			return 0;
+		if (__sync_lock_test_and_set(&c->draining, 1))
+			return 0; /* whoever drains looks again before it leaves */
+		key = c->key;
+		row = bpf_map_lookup_elem(&flows, &key);
+		sent = take(&c->bytes[TRANSMIT]);
+		received = take(&c->bytes[RECEIVE]);
+		position = read_position(sk);
+		unhooked = (__s64)c->unhooked + (__s32)(position - c->read_to) - (__s64)received;
+		c->read_to = position;
+		if (unhooked < 0)
+			unhooked = 0;
+		received += unhooked - c->unhooked;
+		c->unhooked = unhooked;
+		add(row, TRANSMIT, sent, take(&c->operations[TRANSMIT]));
+		add(row, RECEIVE, received, take(&c->operations[RECEIVE]));
+		__sync_lock_test_and_set(&c->draining, 0);
+
+		/* While it has an owner there will be another drain. */
+		if (c->owner || (!c->bytes[TRANSMIT] && !c->bytes[RECEIVE] &&
+				 c->read_to == read_position(sk)))
+			return 0;
+	}
+	return 0;
+}
+
+/* The last word of a key, with the transport, makes it valid for other processors. */
+static __always_inline void set_key(struct connection *c, struct flow_key *key)
+{
+	c->key.start = key->start;
+	__builtin_memcpy(c->key.address, key->address, sizeof(key->address));
+	c->key.pid = key->pid;
+	__sync_lock_test_and_set((__u32 *)&c->key.port, *(__u32 *)&key->port);
+}
+
+/* Gives the connection to `process`, and its row a connection. */
+static __noinline int own(struct connection *c, struct sock *sk, struct process_key *process)
+{
+	struct flow_key key = {};
+	struct flow *row;
+
+	if (!c || !sk || !process || c->key.transport ||
+	    __sync_lock_test_and_set(&c->claimed, 1))
+		return 0;
+	name_connection(c, sk, process, &key);
+	row = flow_row(&key);
+	set_key(c, &key);
+	if (row && c->established && sk->__sk_common.skc_state != TCP_CLOSE) {
+		__sync_fetch_and_add(&row->connections, 1);
+		c->counted = 1;
+	}
+	c->owner = c->shared ? 0 : process->start;
+	return 0;
+}
+
+static __always_inline struct connection *make_connection(struct sock *sk, __u8 side)
+{
+	struct connection *c;
+
+	c = bpf_sk_storage_get(&connections, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!c) {
+		__sync_fetch_and_add(&connections_dropped, 1);
+		return 0;
+	}
+	c->side = side;
+	c->read_to = read_position(sk);
+	return c;
+}
+
+/* Who opened a connection that is older than the agent. */
+static __always_inline __u8 guess_side(struct sock *sk)
+{
+	__u32 port = sk->__sk_common.skc_num;
+
+	return bpf_map_lookup_elem(&listening, &port) ? SERVER : CLIENT;
+}
+
+static __always_inline int count_now(struct flow_key *key, int direction, int length)
+{
+	add(flow_row(key), direction, length, 1);
+	return 0;
+}
+
+static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int length,
+				     int direction)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct process_key process = process_of(task);
+	struct flow_key key = {};
+
+	if (!c) {
+		/* Older than the agent, or already closed with data left to read. */
+		c = make_connection(sk, guess_side(sk));
+		if (c) {
+			c->established = 1;
+			if (direction == RECEIVE)
+				c->read_to -= length;
+		}
+	}
+	remember_process(task, &process);
+	if (c && !c->key.transport)
+		own(c, sk, &process);
+	if (c && c->key.start == process.start && !c->shared &&
+	    sk->__sk_common.skc_state != TCP_CLOSE) {
+		__sync_fetch_and_add(&c->bytes[direction], length);
+		__sync_fetch_and_add(&c->operations[direction], 1);
+		if (!*(volatile __u64 *)&c->owner)
+			drain(c, sk);
+		return 0;
+	}
+	if (!c) {
+		struct connection unknown = { .side = guess_side(sk) };
+
+		name_connection(&unknown, sk, &process, &key);
+		return count_now(&key, direction, length);
+	}
+	/* A second process on the same connection, or one that has closed already. The hook
+	 * shows these bytes here; the read position must not show them to drain() again. */
+	if (c->key.transport && c->key.start != process.start && !c->shared) {
+		c->shared = 1;
+		*(volatile __u64 *)&c->owner = 0;
+	}
+	if (direction == RECEIVE)
+		__sync_fetch_and_add(&c->read_to, length);
+	name_connection(c, sk, &process, &key);
+	count_now(&key, direction, length);
+	return 0;
+}
+
+static __always_inline int udp_moved(struct sock *sk, int length, int direction)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct process_key process = process_of(task);
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct datagram *datagram = bpf_map_lookup_elem(&datagrams, &thread);
+	__u16 local = sk->__sk_common.skc_num, remote;
+	struct flow_key key = {
+		.start = process.start,
+		.pid = process.pid,
+		.transport = IPPROTO_UDP,
+	};
+
+	if (datagram && datagram->socket == (__u64)sk) {
+		datagram->socket = 0;
+		__builtin_memcpy(key.address, datagram->address, sizeof(key.address));
+		remote = datagram->port;
+	} else {
+		peer_address(sk, key.address);
+		remote = bpf_ntohs(sk->__sk_common.skc_dport);
+	}
+	/* Nobody says who serves. A port that was asked for, and is the lower one, does. */
+	key.side = CLIENT;
+	key.port = remote;
+	if ((BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_BINDPORT_LOCK) &&
+	    (!remote || local <= remote)) {
+		key.side = SERVER;
+		key.port = local;
+	}
+	remember_process(task, &process);
+	return count_now(&key, direction, length);
+}
+
+static __noinline int moved_slowly(struct sock *sk, struct connection *c, int length, int direction)
+{
+	if (!sk)
+		return 0;
+	if (sk->sk_protocol == IPPROTO_UDP)
+		return udp_moved(sk, length, direction);
+	if (length > 0 && (sk->sk_protocol == IPPROTO_TCP || sk->sk_protocol == IPPROTO_MPTCP))
+		return tcp_moved(sk, c, length, direction);
+	return 0;
+}
+
+static __always_inline int moved(struct sock *sk, int length, int direction)
+{
+	struct connection *c;
+	__u64 start;
+	__u16 family;
+
+	if (length < 0)
+		return 0;
+	family = sk->__sk_common.skc_family;
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	c = bpf_sk_storage_get(&connections, sk, 0, 0);
+	start = current_start();
+	if (!c || c->owner != start)
+		return moved_slowly(sk, c, length, direction);
+	if (!length)
+		return 0;
+	__sync_fetch_and_add(&c->bytes[direction], length);
+	__sync_fetch_and_add(&c->operations[direction], 1);
+	/* Closed, or shared, by somebody in between: nobody will drain this for us. */
+	if (*(volatile __u64 *)&c->owner != start)
+		drain(c, sk);
+	return 0;
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(send_length, struct sock *sk, int length, int flags)
+{
+	return moved(sk, length, TRANSMIT);
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(receive_length, struct sock *sk, int length, int flags)
+{
+	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
+		return 0;
+	return moved(sk, length, RECEIVE);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(set_state, struct sock *sk, int old, int new)
+{
+	struct process_key process;
+	struct connection *c;
+	struct flow *row;
+
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	c = bpf_sk_storage_get(&connections, sk, 0, 0);
+	switch (new) {
+	case TCP_SYN_SENT:
+		if (!c)
+			c = make_connection(sk, CLIENT);
+		if (c) {
+			/* A socket may be used again after it was disconnected. */
+			__builtin_memset(&c->key, 0, sizeof(c->key));
+			c->side = CLIENT;
+			c->claimed = 0;
+			c->shared = 0;
+			c->established = 0;
+			c->counted = 0;
+			c->unhooked = 0;
+		}
+		break;
+	case TCP_ESTABLISHED:
+		if (!c)
+			c = make_connection(sk, SERVER);
+		if (c) {
+			c->established = 1;
+			c->read_to = read_position(sk);
+		}
+		break;
+	case TCP_FIN_WAIT1:
+	case TCP_LAST_ACK:
+	case TCP_CLOSE:
+		if (!c)
+			break;
+		/* Nobody has used it so far, and the one that closes it is running now: not
+		 * so when it is the peer's reset that ends it. */
+		if (!c->key.transport && (new != TCP_CLOSE || sk->sk_shutdown == SHUTDOWN_MASK) &&
+		    read_position(sk) != c->read_to) {
+			struct task_struct *task = bpf_get_current_task_btf();
+
+			process = process_of(task);
+			remember_process(task, &process);
+			own(c, sk, &process);
+		}
+		if (new != TCP_CLOSE)
+			break;
+		*(volatile __u64 *)&c->owner = 0;
+		drain(c, sk);
+		if (c->counted) {
+			struct flow_key key = c->key;
+
+			row = bpf_map_lookup_elem(&flows, &key);
+			if (row)
+				__sync_fetch_and_sub(&row->connections, 1);
+			c->counted = 0;
+		}
+		break;
+	}
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_exit, struct task_struct *task)
+{
+	struct process_key key;
+	__u64 now;
+
+	if (task->signal->live.counter)
+		return 0;
+	key = process_of(task);
+	if (!bpf_map_lookup_elem(&processes, &key))
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	if (bpf_map_update_elem(&exits, &key, &now, BPF_ANY))
+		__sync_fetch_and_add(&exits_dropped, 1);
+	return 0;
+}
+
+static __always_inline int keep_datagram(struct bpf_sock_addr *ctx, bool ipv6)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct datagram datagram = {
+		.socket = (__u64)ctx->sk,
+		.port = bpf_ntohs(ctx->user_port),
+	};
+
+	if (ipv6) {
+		__u32 *word = (__u32 *)datagram.address;
+
+		word[0] = ctx->user_ip6[0];
+		word[1] = ctx->user_ip6[1];
+		word[2] = ctx->user_ip6[2];
+		word[3] = ctx->user_ip6[3];
+	} else {
+		set_ipv4(datagram.address, ctx->user_ip4);
+	}
+	if (bpf_map_update_elem(&datagrams, &thread, &datagram, BPF_ANY))
+		__sync_fetch_and_add(&datagrams_dropped, 1);
+	return 1;
+}
+
+SEC("cgroup/sendmsg4")
+int send_datagram4(struct bpf_sock_addr *ctx)
+{
+	return keep_datagram(ctx, false);
+}
+
+SEC("cgroup/sendmsg6")
+int send_datagram6(struct bpf_sock_addr *ctx)
+{
+	return keep_datagram(ctx, true);
+}
+
+SEC("cgroup/recvmsg4")
+int receive_datagram4(struct bpf_sock_addr *ctx)
+{
+	return keep_datagram(ctx, false);
+}
+
+SEC("cgroup/recvmsg6")
+int receive_datagram6(struct bpf_sock_addr *ctx)
+{
+	return keep_datagram(ctx, true);
+}
+
+/* User space reads this to its end before it reads the flows. */
+SEC("iter/bpf_sk_storage_map")
+int drain_connections(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct sock *sk = ctx->sk;
+	struct connection *c;
+
+	if (ctx->meta->seq_num == 0)
+		connections_unowned = 0;
+	if (!sk)
+		return 0;
+	c = bpf_sk_storage_get(&connections, sk, 0, 0);
+	if (!c)
+		return 0;
+	if (!c->key.transport) {
+		connections_unowned++;
+		return 0;
+	}
+	drain(c, sk);
+	return 0;
+}
+
+static __always_inline struct sock *socket_of(struct file *file)
+{
+	struct socket *socket = file ? bpf_sock_from_file(file) : 0;
+	struct sock *sk = socket ? socket->sk : 0;
+
+	if (!sk || sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	return sk;
+}
+
+/* At the start, twice: first who listens, then whose each connection is. Later for connections
+ * that nobody has used yet. */
+SEC("iter/task_file")
+int find_listeners(struct bpf_iter__task_file *ctx)
+{
+	struct sock *sk = socket_of(ctx->file);
+	__u32 port;
+	__u8 yes = 1;
+
+	if (!sk || sk->__sk_common.skc_state != TCP_LISTEN)
+		return 0;
+	port = sk->__sk_common.skc_num;
+	bpf_map_update_elem(&listening, &port, &yes, BPF_ANY);
+	return 0;
+}
+
+SEC("iter/task_file")
+int find_owners(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct sock *sk = socket_of(ctx->file);
+	struct process_key process;
+	struct connection *c;
+
+	if (!task || !sk || sk->__sk_common.skc_state == TCP_LISTEN ||
+	    sk->__sk_common.skc_state == TCP_CLOSE || sk->__sk_common.skc_state == TCP_SYN_SENT)
+		return 0;
+	c = bpf_sk_storage_get(&connections, sk, 0, 0);
+	if (!c) {
+		c = make_connection(sk, guess_side(sk));
+		if (!c)
+			return 0;
+		c->established = 1;
+	}
+	process = process_of(task);
+	own(c, sk, &process);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

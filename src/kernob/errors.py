@@ -1,0 +1,57 @@
+"""Every error Kernob raises on purpose: one tree, each with what the user can do.
+
+The command line prints an error as one line and exits with its `exit_code`; these codes are
+part of the interface (README, "Exit codes").
+"""
+
+from __future__ import annotations
+
+
+class KernobError(Exception):
+    """The root of the tree.
+
+    Attributes:
+        exit_code: what the process exits with when this error ends it.
+        remedy: what the user can do, one sentence; empty if there is nothing.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        """Returns the message and the remedy as one line."""
+        message = super().__str__()
+        return f"{message}: {self.remedy}" if self.remedy else message
+
+
+class ConfigError(KernobError):
+    """A setting that can't be used; the message points at the file and line, variable or flag."""
+
+    exit_code = 2
+
+
+class KernelError(KernobError):
+    """The kernel, or libbpf, refused something."""
+
+    exit_code = 3
+
+
+class ListenError(KernobError):
+    """An address can't be listened on: taken, not allowed, or off loopback without a guard."""
+
+    exit_code = 4
+
+
+class AlreadyRunningError(KernobError):
+    """Another agent observes this machine already."""
+
+    exit_code = 5
+
+
+class ExportError(KernobError):
+    """A collector refused what was sent, or can't be reached."""
+
+    exit_code = 6

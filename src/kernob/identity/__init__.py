@@ -1,0 +1,1 @@
+"""Whose traffic it is: process, container, systemd unit, service, and the names of peers."""

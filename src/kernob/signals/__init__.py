@@ -1,0 +1,1 @@
+"""One module for each thing observed: its tables in, points out."""

@@ -1,0 +1,1 @@
+"""What leaves Kernob: the model, OTLP, Prometheus."""
