@@ -15,23 +15,25 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "include/flow.h"
 #include "include/process.h"
 
 struct connection {
 	struct flow_key key; /* the row to drain into; all zero until a process is known */
-	__u64 owner;	     /* start time of the process that counts here; 0: nobody may */
-	__u64 bytes[2];	     /* by direction, since the last drain */
+	__u64 owner; /* start time of the process that counts here; 0: nobody may */
+	__u64 bytes[2]; /* by direction, since the last drain */
 	__u64 operations[2];
-	__u32 read_to; /* copied_seq at the last drain */
+	__u32 read_to; /* copied_seq at the last drain; if shared, what the hooks have shown of it
+			*/
 	__u32 unhooked; /* bytes read that no hook has shown (yet): splice, or a read in progress */
 	__u32 draining; /* a drain is under way */
-	__u32 claimed;	/* somebody is giving it its key, or has */
+	__u32 claimed; /* somebody is giving it its key, or has */
 	__u8 side;
 	__u8 established;
 	__u8 counted; /* in its row's connections */
-	__u8 shared;  /* more than one process uses it: nobody owns it any more */
+	__u8 shared; /* more than one process uses it: nobody owns it any more */
 };
 
 struct {
@@ -41,7 +43,8 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
-/* The other end of the datagram that a thread is sending or has just received. */
+/* The other end of the datagram that a thread is sending or has just received. Threads end and
+ * nobody tells, so the oldest makes room; what a row of it is used for is over in microseconds. */
 struct datagram {
 	__u64 socket;
 	__u8 address[16];
@@ -50,16 +53,16 @@ struct datagram {
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, __u64); /* thread id */
 	__type(value, struct datagram);
 } datagrams SEC(".maps");
 
-/* Local ports somebody listens on, for sockets older than the agent: who called whom? */
+/* Local ports somebody listens on, or did: who called whom, where no SYN was seen? */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536);
 	__type(key, __u32);
 	__type(value, __u8);
 } listening SEC(".maps");
@@ -92,8 +95,8 @@ static __always_inline void name_connection(struct connection *c, struct sock *s
 	key->pid = process->pid;
 	key->transport = IPPROTO_TCP;
 	key->side = c->side;
-	key->port = c->side == SERVER ? sk->__sk_common.skc_num
-				      : bpf_ntohs(sk->__sk_common.skc_dport);
+	key->port =
+		c->side == SERVER ? sk->__sk_common.skc_num : bpf_ntohs(sk->__sk_common.skc_dport);
 	peer_address(sk, key->address);
 }
 
@@ -153,19 +156,25 @@ static __noinline int drain(struct connection *c, struct sock *sk)
 		sent = take(&c->bytes[TRANSMIT]);
 		received = take(&c->bytes[RECEIVE]);
 		position = read_position(sk);
-		unhooked = (__s64)c->unhooked + (__s32)(position - c->read_to) - (__s64)received;
-		c->read_to = position;
-		if (unhooked < 0)
-			unhooked = 0;
-		received += unhooked - c->unhooked;
-		c->unhooked = unhooked;
+		if (c->shared && sk->__sk_common.skc_state != TCP_CLOSE) {
+			/* What is in progress may be another process's, and not counted here. */
+			__sync_fetch_and_add(&c->read_to, received);
+		} else {
+			unhooked = (__s64)c->unhooked + (__s32)(position - c->read_to) -
+				   (__s64)received;
+			c->read_to = position;
+			if (unhooked < 0)
+				unhooked = 0;
+			received += unhooked - c->unhooked;
+			c->unhooked = unhooked;
+		}
 		add(row, TRANSMIT, sent, take(&c->operations[TRANSMIT]));
 		add(row, RECEIVE, received, take(&c->operations[RECEIVE]));
 		__sync_lock_test_and_set(&c->draining, 0);
 
 		/* While it has an owner there will be another drain. */
 		if (c->owner || (!c->bytes[TRANSMIT] && !c->bytes[RECEIVE] &&
-				 c->read_to == read_position(sk)))
+				 (c->shared || c->read_to == read_position(sk))))
 			return 0;
 	}
 	return 0;
@@ -180,22 +189,27 @@ static __always_inline void set_key(struct connection *c, struct flow_key *key)
 	__sync_lock_test_and_set((__u32 *)&c->key.port, *(__u32 *)&key->port);
 }
 
+static __always_inline void count_connection(struct connection *c, struct flow *row)
+{
+	if (row && !c->counted) {
+		__sync_fetch_and_add(&row->connections, 1);
+		c->counted = 1;
+	}
+}
+
 /* Gives the connection to `process`, and its row a connection. */
 static __noinline int own(struct connection *c, struct sock *sk, struct process_key *process)
 {
 	struct flow_key key = {};
 	struct flow *row;
 
-	if (!c || !sk || !process || c->key.transport ||
-	    __sync_lock_test_and_set(&c->claimed, 1))
+	if (!c || !sk || !process || c->key.transport || __sync_lock_test_and_set(&c->claimed, 1))
 		return 0;
 	name_connection(c, sk, process, &key);
 	row = flow_row(&key);
 	set_key(c, &key);
-	if (row && c->established && sk->__sk_common.skc_state != TCP_CLOSE) {
-		__sync_fetch_and_add(&row->connections, 1);
-		c->counted = 1;
-	}
+	if (c->established && sk->__sk_common.skc_state != TCP_CLOSE)
+		count_connection(c, row);
 	c->owner = c->shared ? 0 : process->start;
 	return 0;
 }
@@ -218,8 +232,18 @@ static __always_inline struct connection *make_connection(struct sock *sk, __u8 
 static __always_inline __u8 guess_side(struct sock *sk)
 {
 	__u32 port = sk->__sk_common.skc_num;
+	__u8 *yes = bpf_map_lookup_elem(&listening, &port);
 
-	return bpf_map_lookup_elem(&listening, &port) ? SERVER : CLIENT;
+	return yes && *yes ? SERVER : CLIENT;
+}
+
+static __always_inline void listens(struct sock *sk)
+{
+	__u32 port = sk->__sk_common.skc_num;
+	__u8 *yes = bpf_map_lookup_elem(&listening, &port);
+
+	if (yes)
+		*yes = 1;
 }
 
 static __always_inline int count_now(struct flow_key *key, int direction, int length)
@@ -233,10 +257,13 @@ static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int 
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct process_key process = process_of(task);
+	struct connection unkept = {};
 	struct flow_key key = {};
 
-	if (!c) {
-		/* Older than the agent, or already closed with data left to read. */
+	remember_process(task, &process);
+	/* MPTCP's own socket tells nobody when it closes: nothing may wait in its storage. */
+	if (!c && sk->sk_protocol == IPPROTO_TCP) {
+		/* Older than the agent. */
 		c = make_connection(sk, guess_side(sk));
 		if (c) {
 			c->established = 1;
@@ -244,34 +271,31 @@ static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int 
 				c->read_to -= length;
 		}
 	}
-	remember_process(task, &process);
-	if (c && !c->key.transport)
+	if (!c) {
+		unkept.side = guess_side(sk);
+		name_connection(&unkept, sk, &process, &key);
+		return count_now(&key, direction, length);
+	}
+	if (!c->key.transport)
 		own(c, sk, &process);
-	if (c && c->key.start == process.start && !c->shared &&
-	    sk->__sk_common.skc_state != TCP_CLOSE) {
+	if (c->key.start == process.start && !c->shared && sk->__sk_common.skc_state != TCP_CLOSE) {
 		__sync_fetch_and_add(&c->bytes[direction], length);
 		__sync_fetch_and_add(&c->operations[direction], 1);
 		if (!*(volatile __u64 *)&c->owner)
 			drain(c, sk);
 		return 0;
 	}
-	if (!c) {
-		struct connection unknown = { .side = guess_side(sk) };
-
-		name_connection(&unknown, sk, &process, &key);
-		return count_now(&key, direction, length);
-	}
 	/* A second process on the same connection, or one that has closed already. The hook
 	 * shows these bytes here; the read position must not show them to drain() again. */
 	if (c->key.transport && c->key.start != process.start && !c->shared) {
 		c->shared = 1;
 		*(volatile __u64 *)&c->owner = 0;
+		drain(c, sk);
 	}
 	if (direction == RECEIVE)
 		__sync_fetch_and_add(&c->read_to, length);
 	name_connection(c, sk, &process, &key);
-	count_now(&key, direction, length);
-	return 0;
+	return count_now(&key, direction, length);
 }
 
 static __always_inline int udp_moved(struct sock *sk, int length, int direction)
@@ -357,11 +381,52 @@ int BPF_PROG(receive_length, struct sock *sk, int length, int flags)
 	return moved(sk, length, RECEIVE);
 }
 
+/* Before 6.3 there are no such tracepoints, and before 6.5 sendfile passes them by: the same on
+ * the calls that TCP and UDP share. User space asks for these, or for the two above. */
+SEC("?fexit/inet_sendmsg")
+int BPF_PROG(inet_send, struct socket *socket, struct msghdr *message, size_t size, int length)
+{
+	return moved(socket->sk, length, TRANSMIT);
+}
+
+SEC("?fexit/inet6_sendmsg")
+int BPF_PROG(inet6_send, struct socket *socket, struct msghdr *message, size_t size, int length)
+{
+	return moved(socket->sk, length, TRANSMIT);
+}
+
+SEC("?fexit/inet_sendpage")
+int BPF_PROG(inet_send_page, struct socket *socket, struct page *page, int offset, size_t size,
+	     int flags, int length)
+{
+	return moved(socket->sk, length, TRANSMIT);
+}
+
+SEC("?fexit/inet_recvmsg")
+int BPF_PROG(inet_receive, struct socket *socket, struct msghdr *message, size_t size, int flags,
+	     int length)
+{
+	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
+		return 0;
+	return moved(socket->sk, length, RECEIVE);
+}
+
+SEC("?fexit/inet6_recvmsg")
+int BPF_PROG(inet6_receive, struct socket *socket, struct msghdr *message, size_t size, int flags,
+	     int length)
+{
+	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
+		return 0;
+	return moved(socket->sk, length, RECEIVE);
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(set_state, struct sock *sk, int old, int new)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct process_key process;
 	struct connection *c;
+	struct flow_key key;
 	struct flow *row;
 
 	if (sk->sk_protocol != IPPROTO_TCP)
@@ -380,6 +445,9 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 			c->established = 0;
 			c->counted = 0;
 			c->unhooked = 0;
+			process = process_of(task);
+			remember_process(task, &process);
+			own(c, sk, &process);
 		}
 		break;
 	case TCP_ESTABLISHED:
@@ -388,7 +456,14 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 		if (c) {
 			c->established = 1;
 			c->read_to = read_position(sk);
+			if (c->key.transport) {
+				key = c->key;
+				count_connection(c, bpf_map_lookup_elem(&flows, &key));
+			}
 		}
+		break;
+	case TCP_LISTEN:
+		listens(sk);
 		break;
 	case TCP_FIN_WAIT1:
 	case TCP_LAST_ACK:
@@ -399,8 +474,6 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 		 * so when it is the peer's reset that ends it. */
 		if (!c->key.transport && (new != TCP_CLOSE || sk->sk_shutdown == SHUTDOWN_MASK) &&
 		    read_position(sk) != c->read_to) {
-			struct task_struct *task = bpf_get_current_task_btf();
-
 			process = process_of(task);
 			remember_process(task, &process);
 			own(c, sk, &process);
@@ -410,8 +483,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 		*(volatile __u64 *)&c->owner = 0;
 		drain(c, sk);
 		if (c->counted) {
-			struct flow_key key = c->key;
-
+			key = c->key;
 			row = bpf_map_lookup_elem(&flows, &key);
 			if (row)
 				__sync_fetch_and_sub(&row->connections, 1);
@@ -524,13 +596,9 @@ SEC("iter/task_file")
 int find_listeners(struct bpf_iter__task_file *ctx)
 {
 	struct sock *sk = socket_of(ctx->file);
-	__u32 port;
-	__u8 yes = 1;
 
-	if (!sk || sk->__sk_common.skc_state != TCP_LISTEN)
-		return 0;
-	port = sk->__sk_common.skc_num;
-	bpf_map_update_elem(&listening, &port, &yes, BPF_ANY);
+	if (sk && sk->__sk_common.skc_state == TCP_LISTEN)
+		listens(sk);
 	return 0;
 }
 
@@ -552,7 +620,10 @@ int find_owners(struct bpf_iter__task_file *ctx)
 			return 0;
 		c->established = 1;
 	}
+	if (c->key.transport)
+		return 0;
 	process = process_of(task);
+	remember_process(task, &process);
 	own(c, sk, &process);
 	return 0;
 }

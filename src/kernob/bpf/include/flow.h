@@ -35,7 +35,7 @@ struct flow {
 	__u64 bytes[2]; /* by direction */
 	__u64 operations[2];
 	__s64 connections; /* open now */
-	__u64 peers;       /* in a row of many peers: how many rows of single ones it stands beside */
+	__u64 peers; /* in a row of many peers: how many rows of single ones it stands beside */
 };
 
 /* How many peers of one process get a row each: of one port it serves, and that it calls. */

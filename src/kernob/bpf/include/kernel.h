@@ -27,6 +27,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -100,7 +101,8 @@ struct sock_common {
 
 struct sock {
 	struct sock_common __sk_common;
-	__u8 sk_padding : 1, sk_kern_sock : 1, sk_no_check_tx : 1, sk_no_check_rx : 1, sk_userlocks : 4;
+	__u8 sk_padding : 1, sk_kern_sock : 1, sk_no_check_tx : 1, sk_no_check_rx : 1,
+		sk_userlocks : 4;
 	__u8 sk_shutdown;
 	__u16 sk_protocol;
 } KERNEL_TYPE;
@@ -192,6 +194,8 @@ struct task_struct {
 } KERNEL_TYPE;
 
 struct bpf_map;
+struct msghdr;
+struct page;
 struct seq_file;
 
 struct bpf_iter_meta {

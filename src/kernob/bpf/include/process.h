@@ -15,7 +15,7 @@
 
 struct process_key {
 	__u64 start; /* nanoseconds since boot: task_struct.start_boottime of the group's leader */
-	__u32 pid;   /* thread group id in the initial pid namespace */
+	__u32 pid; /* thread group id in the initial pid namespace */
 	__u32 reserved;
 };
 
@@ -25,8 +25,8 @@ struct process {
 	__u32 uid;
 	char name[16];
 	char executable[64]; /* base name of the executed file */
-	char cgroup[96];     /* base name of its cgroup: version 2, else that of the pids controller */
-	char command[256];   /* command line, arguments end in NUL; cut */
+	char cgroup[96]; /* base name of its cgroup: version 2, else that of the pids controller */
+	char command[256]; /* command line, arguments end in NUL; cut */
 	__u32 command_length;
 	__u32 reserved;
 };
