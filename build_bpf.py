@@ -70,4 +70,4 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
 if __name__ == "__main__":
     for path in compile_all():
-        print(path)  # noqa: T201
+        print(path)
