@@ -1,0 +1,30 @@
+#!/bin/bash
+# Prints the path of the OpenTelemetry Collector that the tests send to. The first time it builds
+# it (minutes; needs Go), into a cache that outlives the clone; later it takes no time.
+#   collector.sh          builds if needed
+#   collector.sh --path   only says where it would be
+set -euo pipefail
+VERSION=v0.149.0
+manifest=$(cd "$(dirname "$0")" && pwd)/collector/manifest.yaml
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/kernob
+binary=$cache/collector-$VERSION-$(sha256sum "$manifest" | cut -c1-12)
+
+if [ "${1:-}" != --path ] && [ ! -x "$binary" ]; then
+  command -v go >/dev/null || {
+    echo "kernob: building the OpenTelemetry Collector needs Go: install it, or skip these tests" >&2
+    exit 1
+  }
+  mkdir -p "$cache"
+  exec 9>"$cache/collector.lock"
+  flock 9
+  if [ ! -x "$binary" ]; then
+    work=$(mktemp -d "$cache/build.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    cp "$manifest" "$work/manifest.yaml"
+    cd "$work"
+    GOBIN=$work nice -n 19 go install "go.opentelemetry.io/collector/cmd/builder@$VERSION" >&2
+    nice -n 19 ./builder --config manifest.yaml --skip-strict-versioning >&2
+    mv kernob-collector "$binary"
+  fi
+fi
+echo "$binary"
