@@ -1,0 +1,122 @@
+"""The agent itself: what it costs, what its tables hold, what it lost, how its exports do."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from kernob.telemetry.model import Kind, Metric, Points, Series, attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kernob.telemetry.model import AttributeValue
+
+CPU: Final = Metric("kernob.agent.cpu.time", Kind.COUNTER, "s", "CPU time the agent has used.")
+MEMORY: Final = Metric("kernob.agent.memory.usage", Kind.GAUGE, "By", "Resident memory.")
+COLLECTION: Final = Metric(
+    "kernob.agent.collection.duration", Kind.GAUGE, "s", "How long the last collection took."
+)
+COLLECTIONS: Final = Metric(
+    "kernob.agent.collections", Kind.COUNTER, "{collection}", "Collections made."
+)
+ENTRIES: Final = Metric(
+    "kernob.agent.map.entries", Kind.GAUGE, "{entry}", "Entries in a table of the kernel."
+)
+CAPACITY: Final = Metric(
+    "kernob.agent.map.capacity", Kind.GAUGE, "{entry}", "Entries that a table has room for."
+)
+LOST: Final = Metric(
+    "kernob.agent.lost", Kind.COUNTER, "{item}", "What could not be kept or counted, by reason."
+)
+SERIES_OVERFLOW: Final = Metric(
+    "kernob.agent.series.overflow", Kind.GAUGE, "{series}", "Series beyond a metric's limit."
+)
+PROGRAM_TIME: Final = Metric(
+    "kernob.agent.program.run.time",
+    Kind.GAUGE,
+    "s",
+    "Mean time of one run of a program in the kernel, measured for some seconds after the start.",
+)
+EXPORT_QUEUE: Final = Metric(
+    "kernob.agent.export.queue.size", Kind.GAUGE, "{snapshot}", "Snapshots waiting to be sent."
+)
+EXPORTS: Final = Metric(
+    "kernob.agent.exports", Kind.COUNTER, "{snapshot}", "Snapshots by what became of them."
+)
+MODE: Final = Metric(
+    "kernob.agent.info", Kind.GAUGE, "1", "Always 1; says how the agent knows what it reports."
+)
+
+_PAGE: Final = resource.getpagesize()
+
+
+def resident_bytes() -> int:
+    """Returns the resident memory of this process in bytes (proc(5), statm)."""
+    return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
+
+
+class Itself:
+    """Makes the points of `kernob.agent.*`.
+
+    Args:
+        host: `resource` of the agent's series besides its own service name.
+        start: since when it counts, nanoseconds since the Unix epoch.
+    """
+
+    def __init__(self, host: Mapping[str, AttributeValue], start: int) -> None:
+        self._resource = attributes({**host, "service.name": "kernob-agent"})
+        self._start = start
+        self._series: dict[tuple[tuple[str, AttributeValue], ...], Series] = {}
+
+    def _points(
+        self, metric: Metric, values: Mapping[str, float], attribute: str = ""
+    ) -> Points | None:
+        """One point for each value, told apart by `attribute`; None where there is none."""
+        if not values:
+            return None
+        series = []
+        for name in values:
+            own = attributes({attribute: name} if attribute else {})
+            if own not in self._series:
+                self._series[own] = Series(self._resource, own, self._start)
+            series.append(self._series[own])
+        whole = all(isinstance(value, int) for value in values.values())
+        array = np.array(list(values.values()), np.int64 if whole else np.float64)
+        return Points(metric, series, array)
+
+    def points(
+        self,
+        *,
+        mode: str,
+        collection_seconds: float,
+        collections: int,
+        fill: Mapping[str, tuple[int, int]],
+        losses: Mapping[str, int],
+        overflow: Mapping[str, int],
+        program_seconds: Mapping[str, float],
+        exports: Mapping[str, int],
+        queued: int,
+    ) -> tuple[Points, ...]:
+        """Returns all points about the agent as of now."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        entries = {name: count for name, (count, _) in fill.items()}
+        capacity = {name: room for name, (_, room) in fill.items()}
+        made = (
+            self._points(MODE, {mode: 1}, "kernob.agent.mode"),
+            self._points(CPU, {"": used.ru_utime + used.ru_stime}),
+            self._points(MEMORY, {"": resident_bytes()}),
+            self._points(COLLECTION, {"": collection_seconds}),
+            self._points(COLLECTIONS, {"": collections}),
+            self._points(ENTRIES, entries, "kernob.map"),
+            self._points(CAPACITY, capacity, "kernob.map"),
+            self._points(LOST, losses, "reason"),
+            self._points(SERIES_OVERFLOW, overflow, "kernob.metric"),
+            self._points(PROGRAM_TIME, program_seconds, "kernob.program"),
+            self._points(EXPORT_QUEUE, {"": queued}),
+            self._points(EXPORTS, exports, "kernob.outcome"),
+        )
+        return tuple(points for points in made if points is not None)
