@@ -65,6 +65,7 @@ class Collector:
             start=now,
             boot=now - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             peers_per_server=config.network.peers_per_server,
+            conversations=config.metrics.series_limit,
         )
 
     def _identify(self, pid: int, start: int) -> Process:

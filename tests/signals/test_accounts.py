@@ -61,7 +61,7 @@ def reading(*rows: Row, ended: tuple[tuple[int, int], ...] = ()) -> Reading:
     return Reading(keys, values, ended)
 
 
-def accounts(peers_per_server: int = 64) -> Accounts:
+def accounts(peers_per_server: int = 64, conversations: int = 1000) -> Accounts:
     served: dict[tuple[int, int], str] = {}
 
     def name_peer(address: bytes, port: int, transport: int) -> str:
@@ -84,6 +84,7 @@ def accounts(peers_per_server: int = 64) -> Accounts:
         start=5_000,
         boot=4_500,
         peers_per_server=peers_per_server,
+        conversations=conversations,
     )
 
 
@@ -202,6 +203,20 @@ def test_many_clients_of_a_port_share_one_name() -> None:
         for s, v in zip(connections.series, connections.values, strict=True)
     }
     assert by_peer == {"127.0.0.1": 1, "127.0.0.2": 1, "client": 2}
+
+
+def test_conversations_are_bounded_and_nothing_is_lost() -> None:
+    book = accounts(conversations=3)
+    rows = [Row(pid=2 * i, port=i, side=1, bytes=(1, 0)) for i in range(1, 20)]
+
+    book.update(reading(*rows))
+
+    [io] = [p for p in book.points() if p.metric == SERVICE_IO]
+    assert len(io.series) <= 2 * (2 * 3 + 1)
+    assert int(io.values.sum()) == 19
+    assert any(("otel.metric.overflow", True) in s.attributes for s in io.series)
+    assert any(("kernob.peer", "other") in s.attributes for s in io.series)
+    assert len(book.table()) == 19
 
 
 def test_the_row_of_zeros_is_the_overflow_series() -> None:

@@ -9,7 +9,7 @@ back. New rows cost a little Python once; the others are numpy arrays all the wa
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -147,7 +147,7 @@ class _Owner:
     """A process with rows."""
 
     process: Process
-    rows: set[int]
+    rows: dict[int, Peer]
     ended: bool = False
 
 
@@ -192,6 +192,7 @@ class Accounts:
         start: int,
         boot: int,
         peers_per_server: int,
+        conversations: int,
     ) -> None:
         self._identify = identify
         self._name_peer = name_peer
@@ -200,6 +201,7 @@ class Accounts:
         self._start = start
         self._boot = boot
         self._peers_per_server = peers_per_server
+        self._conversations = conversations
 
         self._index: dict[bytes, int] = {}
         self._free: list[int] = []
@@ -259,8 +261,7 @@ class Accounts:
             self._group[row] = self._group_of(None)
             self._process_group[row] = -1
             return row
-        owner.rows.add(row)
-        peer = self._peer(owner.process, key)
+        peer = owner.rows[row] = self._peer(owner.process, key)
         self._group[row] = self._group_of(peer)
         self._process_group[row] = self._process_group_of(owner, peer.transport)
         return row
@@ -275,7 +276,7 @@ class Accounts:
             return None
         owner = self._owners.get((start, pid))
         if owner is None:
-            owner = self._owners[start, pid] = _Owner(self._identify(pid, start), set())
+            owner = self._owners[start, pid] = _Owner(self._identify(pid, start), {})
         return owner
 
     def _peer(self, process: Process, key: Any) -> Peer:
@@ -306,6 +307,8 @@ class Accounts:
         return name
 
     def _group_of(self, peer: Peer | None) -> int:
+        if peer not in self._groups and peer is not None:
+            peer = self._bounded(peer)
         group = self._groups.get(peer)
         if group is None:
             group = self._groups[peer] = self._folded.add_group()
@@ -316,6 +319,15 @@ class Accounts:
                 self._io_series.append(Series(resource, point, self._start))
             self._connection_series.append(Series(resource, attributes(own), self._start))
         return group
+
+    def _bounded(self, peer: Peer) -> Peer | None:
+        """Returns `peer`, or the coarser one that takes what is beyond the bound."""
+        if len(self._groups) < self._conversations:
+            return peer
+        many = MANY_CLIENTS if peer.side == "server" else MANY_PEERS
+        coarse = replace(peer, peer=many, port=0)
+        known = coarse in self._groups or len(self._groups) < 2 * self._conversations
+        return coarse if known else None
 
     def _resource_of(self, service: str | None) -> Attributes:
         own = {} if service is None else {"service.name": service}
@@ -387,7 +399,7 @@ class Accounts:
                 self._process_series.pop(group, None)
 
     def _release(self, owner: _Owner, row: int) -> None:
-        owner.rows.discard(row)
+        del owner.rows[row]
         self._live[row] = False
         self._bytes[row] = 0
         self._operations[row] = 0
@@ -432,11 +444,10 @@ class Accounts:
 
     def table(self) -> list[FlowRow]:
         """Returns the rows of processes as of the last update."""
-        named = {group: peer for peer, group in self._groups.items() if peer is not None}
         return [
             FlowRow(
                 process=owner.process,
-                peer=named[int(self._group[row])],
+                peer=peer,
                 transmit=int(self._bytes[row, 0]),
                 receive=int(self._bytes[row, 1]),
                 operations=int(self._operations[row].sum()),
@@ -444,7 +455,7 @@ class Accounts:
                 ended=owner.ended,
             )
             for owner in self._owners.values()
-            for row in owner.rows
+            for row, peer in owner.rows.items()
         ]
 
 
