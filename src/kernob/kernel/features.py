@@ -1,0 +1,126 @@
+"""What this kernel and these privileges allow, found by trying, never by version."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernob.kernel import libbpf
+
+_RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
+_CAPABILITIES = {39: "CAP_BPF", 38: "CAP_PERFMON", 12: "CAP_NET_ADMIN"}
+_SYS_ADMIN = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What was found.
+
+    Attributes:
+        release: of the kernel, for information only.
+        refusal: why no program can be loaded, in words and with the errno; empty if one can.
+        btf: whether the kernel describes its types, which CO-RE, tp_btf and iterators need.
+        lockdown: `none`, `integrity`, `confidentiality`, or empty where the kernel has none.
+    """
+
+    release: str
+    refusal: str
+    btf: bool
+    lockdown: str
+
+
+def probe() -> Features:
+    """Returns what this process may do on this kernel.
+
+    Raises:
+        KernelError: libbpf is not installed.
+    """
+    return Features(
+        release=os.uname().release,
+        refusal=refusal(),
+        btf=Path("/sys/kernel/btf/vmlinux").exists(),
+        lockdown=_lockdown(),
+    )
+
+
+def refusal() -> str:
+    """Returns why no program can be loaded, empty if one can: the smallest one is loaded.
+
+    Raises:
+        KernelError: libbpf is not installed.
+    """
+    # Two instructions: r0 becomes 0, and out.
+    program = (ctypes.c_uint64 * 2)(0xB7, 0x95)
+    fd = libbpf.library().bpf_prog_load(
+        _RAW_TRACEPOINT, b"kernob_probe", b"GPL", program, len(program), None
+    )
+    if fd >= 0:
+        os.close(fd)
+        return ""
+    return _explain(-fd)
+
+
+def has_program_type(number: int) -> bool:
+    """Returns whether programs of this type (enum bpf_prog_type) can be loaded.
+
+    Raises:
+        KernelError: the kernel can't be asked, for lack of privileges.
+    """
+    return bool(
+        libbpf.check(
+            libbpf.library().libbpf_probe_bpf_prog_type(number, None),
+            f"can't try program type {number}",
+        )
+    )
+
+
+def has_helper(program_type: int, helper: int) -> bool:
+    """Returns whether programs of the type can call the helper (enum bpf_func_id).
+
+    Raises:
+        KernelError: it can't be tried: libbpf can't make a small program of this type.
+    """
+    return bool(
+        libbpf.check(
+            libbpf.library().libbpf_probe_bpf_helper(program_type, helper, None),
+            f"can't try helper {helper} with program type {program_type}",
+        )
+    )
+
+
+def missing_capabilities() -> list[str]:
+    """Returns which of CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN this process lacks.
+
+    CAP_SYS_ADMIN stands for the first two, as in the kernel (capabilities(7)).
+    """
+    fields = Path("/proc/self/status").read_text(encoding="utf-8").partition("CapEff:")[2]
+    effective = int(fields.split(maxsplit=1)[0], 16)
+    held = {bit for bit in range(64) if effective >> bit & 1}
+    if _SYS_ADMIN in held:
+        held |= {38, 39}
+    return [name for bit, name in _CAPABILITIES.items() if bit not in held]
+
+
+def _explain(code: int) -> str:
+    said = libbpf.describe(code)
+    if code == errno.ENOSYS:
+        return f"this kernel has no BPF: {said}"
+    if code in (errno.EPERM, errno.EACCES):
+        missing = missing_capabilities()
+        if missing:
+            return f"this process lacks {', '.join(missing)}: {said}"
+        return f"a seccomp filter, a container or the kernel's lockdown forbids BPF: {said}"
+    return f"the kernel refuses the smallest program: {said}"
+
+
+def _lockdown() -> str:
+    path = Path("/sys/kernel/security/lockdown")
+    try:
+        text = path.read_text(encoding="ascii")
+    except OSError:
+        # No lockdown in this kernel, or securityfs is not mounted: either way nobody can tell.
+        return ""
+    return text.partition("[")[2].partition("]")[0]
