@@ -13,6 +13,7 @@ from kernob.kernel import libbpf
 _RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
 _CAPABILITIES = {39: "CAP_BPF", 38: "CAP_PERFMON", 12: "CAP_NET_ADMIN"}
 _SYS_ADMIN = 21
+_FENTRY = 24  # BPF_TRACE_FENTRY
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,16 @@ def has_helper(program_type: int, helper: int) -> bool:
             f"can't try helper {helper} with program type {program_type}",
         )
     )
+
+
+def has_kernel_function(name: str) -> bool:
+    """Returns whether the running kernel has a function of this name that programs can hang on.
+
+    Raises:
+        KernelError: libbpf is not installed.
+    """
+    found = libbpf.library().libbpf_find_vmlinux_btf_id(name.encode(), _FENTRY)
+    return bool(found > 0)
 
 
 def missing_capabilities() -> list[str]:
