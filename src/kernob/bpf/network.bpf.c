@@ -20,6 +20,9 @@
 #include "include/flow.h"
 #include "include/process.h"
 
+#define FIRST_USER_PORT 1024 /* RFC 6335 */
+#define FIRST_EPHEMERAL_PORT 32768 /* net.ipv4.ip_local_port_range, as Linux has it */
+
 struct connection {
 	struct flow_key key; /* the row to drain into; all zero until a process is known */
 	__u64 owner; /* start time of the process that counts here; 0: nobody may */
@@ -298,13 +301,34 @@ static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int 
 	return count_now(&key, direction, length);
 }
 
-static __always_inline int udp_moved(struct sock *sk, int length, int direction)
+/*
+ * Nobody says who serves in UDP. A socket that is connected and did not ask for its port calls. Of
+ * the others, one that hears before it speaks serves; one that speaks first serves if it asked for
+ * its port, unless the other's port looks more like a service's.
+ */
+static __always_inline __u8 udp_side(struct sock *sk, __u16 remote, int direction)
+{
+	bool asked = BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_BINDPORT_LOCK;
+	__u16 local = sk->__sk_common.skc_num;
+
+	if (!asked && sk->__sk_common.skc_dport)
+		return CLIENT;
+	if (direction == RECEIVE)
+		return SERVER;
+	if (!asked || (remote < FIRST_USER_PORT && local >= FIRST_USER_PORT) ||
+	    (remote < FIRST_EPHEMERAL_PORT && local >= FIRST_EPHEMERAL_PORT))
+		return CLIENT;
+	return SERVER;
+}
+
+static __always_inline int udp_moved(struct sock *sk, struct connection *c, int length,
+				     int direction)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct process_key process = process_of(task);
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct datagram *datagram = bpf_map_lookup_elem(&datagrams, &thread);
-	__u16 local = sk->__sk_common.skc_num, remote;
+	__u16 remote;
 	struct flow_key key = {
 		.start = process.start,
 		.pid = process.pid,
@@ -319,14 +343,16 @@ static __always_inline int udp_moved(struct sock *sk, int length, int direction)
 		peer_address(sk, key.address);
 		remote = bpf_ntohs(sk->__sk_common.skc_dport);
 	}
-	/* Nobody says who serves. A port that was asked for, and is the lower one, does. */
-	key.side = CLIENT;
-	key.port = remote;
-	if ((BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_BINDPORT_LOCK) &&
-	    (!remote || local <= remote)) {
-		key.side = SERVER;
-		key.port = local;
+	key.side = udp_side(sk, remote, direction);
+	if (!c) {
+		/* Nothing is counted there; it keeps the side that the first datagram showed. */
+		c = bpf_sk_storage_get(&connections, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (c)
+			c->side = key.side;
 	}
+	if (c)
+		key.side = c->side;
+	key.port = key.side == SERVER ? sk->__sk_common.skc_num : remote;
 	remember_process(task, &process);
 	return count_now(&key, direction, length);
 }
@@ -336,7 +362,7 @@ static __noinline int moved_slowly(struct sock *sk, struct connection *c, int le
 	if (!sk)
 		return 0;
 	if (sk->sk_protocol == IPPROTO_UDP)
-		return udp_moved(sk, length, direction);
+		return udp_moved(sk, c, length, direction);
 	if (length > 0 && (sk->sk_protocol == IPPROTO_TCP || sk->sk_protocol == IPPROTO_MPTCP))
 		return tcp_moved(sk, c, length, direction);
 	return 0;
@@ -383,26 +409,26 @@ int BPF_PROG(receive_length, struct sock *sk, int length, int flags)
 
 /* Before 6.3 there are no such tracepoints, and before 6.5 sendfile passes them by: the same on
  * the calls that TCP and UDP share. User space asks for these, or for the two above. */
-SEC("?fexit/inet_sendmsg")
+SEC("fexit/inet_sendmsg")
 int BPF_PROG(inet_send, struct socket *socket, struct msghdr *message, size_t size, int length)
 {
 	return moved(socket->sk, length, TRANSMIT);
 }
 
-SEC("?fexit/inet6_sendmsg")
+SEC("fexit/inet6_sendmsg")
 int BPF_PROG(inet6_send, struct socket *socket, struct msghdr *message, size_t size, int length)
 {
 	return moved(socket->sk, length, TRANSMIT);
 }
 
-SEC("?fexit/inet_sendpage")
+SEC("fexit/inet_sendpage")
 int BPF_PROG(inet_send_page, struct socket *socket, struct page *page, int offset, size_t size,
 	     int flags, int length)
 {
 	return moved(socket->sk, length, TRANSMIT);
 }
 
-SEC("?fexit/inet_recvmsg")
+SEC("fexit/inet_recvmsg")
 int BPF_PROG(inet_receive, struct socket *socket, struct msghdr *message, size_t size, int flags,
 	     int length)
 {
@@ -411,7 +437,7 @@ int BPF_PROG(inet_receive, struct socket *socket, struct msghdr *message, size_t
 	return moved(socket->sk, length, RECEIVE);
 }
 
-SEC("?fexit/inet6_recvmsg")
+SEC("fexit/inet6_recvmsg")
 int BPF_PROG(inet6_receive, struct socket *socket, struct msghdr *message, size_t size, int flags,
 	     int length)
 {
@@ -568,6 +594,8 @@ int drain_connections(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (ctx->meta->seq_num == 0)
 		connections_unowned = 0;
 	if (!sk)
+		return 0;
+	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	c = bpf_sk_storage_get(&connections, sk, 0, 0);
 	if (!c)

@@ -9,23 +9,21 @@ Not exact, and counted where it happens: `LOSSES`.
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from kernob.errors import KernelError
 from kernob.kernel import features, objects
+from kernob.kernel.links import cgroup_root
 from kernob.signals.accounts import ProcessId, Reading, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kernob.config import Network
-    from kernob.kernel.objects import Program
-
-log = logging.getLogger(__name__)
+    from kernob.kernel.iterators import Iterator
+    from kernob.kernel.statistics import ProgramStatistics
 
 LENGTH_TRACEPOINTS: Final = ("send_length", "receive_length")
 """From Linux 6.5 on: 6.3 has them, but its sendfile passes them by."""
@@ -50,6 +48,7 @@ LOSSES: Final = {
     "processes_dropped": "processes whose names found no room",
     "exits_dropped": "ends of processes that found no room",
     "datagrams_dropped": "datagrams whose peer was not kept",
+    "bytes_lost": "bytes that found no row at all",
 }
 
 
@@ -59,138 +58,147 @@ class KernelFlows:
     Args:
         settings: sizes and limits.
 
+    Attributes:
+        missing: programs that this kernel refused, with its reason; the rest works.
+
     Raises:
         KernelError: the kernel or the privileges don't allow it; the message says which.
-
     """
 
     mode = "ebpf"
     description = "counted in the kernel by eBPF: exact"
 
     def __init__(self, settings: Network) -> None:
+        refusal = features.refusal()
+        if refusal:
+            raise KernelError(f"no eBPF: {refusal}", remedy="run as root, or see: kernob doctor")
         self._object = objects.read("network")
-        self._object.set_constants(
-            peers_per_server=settings.peers_per_server, peers_per_client=settings.peers_per_client
-        )
-        self._object.maps["flows"].resize(settings.flows)
-        for name in ("processes", "exits"):
-            self._object.maps[name].resize(settings.processes)
-        self._hooks = LENGTH_EXITS if features.has_kernel_function("inet_sendpage") else ()
-        self._hooks = self._hooks or LENGTH_TRACEPOINTS
-        cgroup = cgroup2_root() if settings.datagram_peers else None
-        for name in self._object.programs:
-            wanted = name not in (*LENGTH_EXITS, *LENGTH_TRACEPOINTS) or name in self._hooks
-            self._object.programs[name].set_autoload(
-                wanted and (cgroup is not None or name not in DATAGRAM_PEERS)
-            )
         try:
-            self._object.load()
-            self._attach(cgroup)
+            self._load(settings)
+            self._attach()
         except BaseException:
             self._object.close()
             raise
-        self.missing: Mapping[str, str] = self._object.failures
 
-    def _attach(self, cgroup: Path | None) -> None:
-        programs = self._object.programs
-        failures = self._object.failures
+    def _load(self, settings: Network) -> None:
+        network = self._object
+        network.set_constants(
+            peers_per_server=settings.peers_per_server, peers_per_client=settings.peers_per_client
+        )
+        network.maps["flows"].resize(settings.flows)
+        network.maps["processes"].resize(settings.processes)
+        network.maps["exits"].resize(settings.processes)
+        late = features.has_kernel_function("inet_sendpage")
+        self._hooks = LENGTH_EXITS if late else LENGTH_TRACEPOINTS
+        network.disable(*(LENGTH_TRACEPOINTS if late else LENGTH_EXITS))
+        self._cgroup = cgroup_root() if settings.datagram_peers else None
+        if self._cgroup is None:
+            network.disable(*DATAGRAM_PEERS)
+        network.load()
+        self.missing: Mapping[str, str] = network.failures
         for name in (*self._hooks, *LIFE, "drain_connections"):
-            if name in failures:
+            if name in self.missing:
                 raise KernelError(
-                    f"this kernel refuses the program {name}: {failures[name]}",
+                    f"this kernel refuses the program {name}: {self.missing[name]}",
                     remedy="kernob doctor says what it allows; polling works everywhere",
                 )
-        self._flows = self._object.maps["flows"].table()
-        self._processes = self._object.maps["processes"].table()
-        self._exits = self._object.maps["exits"].table()
+
+    def _attach(self) -> None:
+        programs, maps = self._object.programs, self._object.maps
+        self._flows = maps["flows"].table()
+        self._processes = maps["processes"].table()
+        self._exits = maps["exits"].table()
         # The row for what finds no other.
-        self._flows.put(np.zeros((), self._flows.key_dtype), np.zeros((), self._flows.value_dtype))
-        self._drain = programs["drain_connections"].attach_iterator(
-            map=self._object.maps["connections"]
-        )
-        self._owners = programs["find_owners"].attach_iterator()
+        self._flows.put(np.zeros((), self._flows.key)[()], np.zeros((), self._flows.value)[()])
+        self._drain = programs["drain_connections"].attach_iterator(maps["connections"])
         for name in (*LIFE, *self._hooks):
             programs[name].attach()
-        if cgroup is not None:
+        if self._cgroup is not None:
             for name in DATAGRAM_PEERS:
-                if name not in failures:
-                    programs[name].attach_cgroup(cgroup)
+                if name not in self.missing:
+                    programs[name].attach_cgroup(self._cgroup)
         # Sockets older than the agent: who listens, then whose each one is.
-        programs["find_listeners"].attach_iterator().read()
-        self._owners.read()
-        self._unowned_rounds = 0
+        self._owners: Iterator | None = None
+        if not {"find_listeners", "find_owners"} & set(self.missing):
+            programs["find_listeners"].attach_iterator().read()
+            self._owners = programs["find_owners"].attach_iterator()
+            self._owners.read()
+        self._unowned_rounds = self._last_rows = self._last_ends = 0
 
     def read(self) -> Reading:
         """Drains the sockets' own counters and reads the table whole.
 
+        The arrays are valid until the next `read`.
+
         Raises:
             KernelError: a map can't be read.
-
         """
         # First the ends: whoever has ended by now adds nothing to the rows read below.
-        ended_keys, _ = self._exits.read()
+        ends, _ = self._exits.read()
         ended: list[ProcessId] = list(
-            zip(ended_keys["start"].tolist(), ended_keys["pid"].tolist(), strict=True)
+            zip(ends["start"].tolist(), ends["pid"].tolist(), strict=True)
         )
         self._drain.read()
         self._find_owners()
         keys, values = self._flows.read()
+        self._last_rows, self._last_ends = len(keys), len(ended)
         return Reading(keys, values, ended)
 
     def _find_owners(self) -> None:
-        """Looks for whom an unused connection belongs to, if some have waited for long."""
-        if not int(self._object.variables["connections_unowned"]):
+        """Looks for whom an unused connection belongs to, if there are some."""
+        if self._owners is None or not int(self._object.variables["connections_unowned"]):
             self._unowned_rounds = 0
             return
         self._unowned_rounds += 1
-        # A walk over every open file: at once, then seldom, since some never get an owner
+        # A walk over every open file: soon, then seldom, since some never get an owner
         # (connections that nobody has accepted).
         if self._unowned_rounds in (1, 5) or self._unowned_rounds % 30 == 0:
             self._owners.read()
 
     def record(self, pid: int, start: int) -> Any | None:
         """Returns what the kernel kept of a process (`struct process`), None if nothing."""
-        return self._processes.get(self._process_key(pid, start))
+        return self._processes.get((start, pid, 0))
 
     def settle(self, reading: Reading, settled: Settled) -> None:
         """Removes rows and names of processes that have ended."""
         if len(settled.rows):
             self._flows.delete(reading.keys[settled.rows])
-        for start, pid in settled.processes:
-            key = self._process_key(pid, start)
-            self._processes.delete(key)
-            self._exits.delete(key)
-
-    def _process_key(self, pid: int, start: int) -> Any:
-        key = np.zeros((), self._processes.key_dtype)
-        key["pid"], key["start"] = pid, start
-        return key
+        if settled.processes:
+            keys = np.zeros(len(settled.processes), self._processes.key)
+            keys["start"], keys["pid"] = zip(*settled.processes, strict=True)
+            self._processes.delete(keys)
+            self._exits.delete(keys)
 
     def losses(self) -> dict[str, int]:
         """Returns what could not be kept, by the names of `LOSSES`, since the start."""
-        variables = self._object.variables
-        lost = {name: int(variables[name]) for name in LOSSES}
-        lost["bytes_lost"] = int(variables["bytes_lost"].sum())
-        lost["recursion_misses"] = sum(p.misses() for p in self._programs())
+        lost = {name: int(self._object.variables[name].sum()) for name in LOSSES}
+        lost["runs_missed"] = sum(self._statistics(name).misses for name in self._counting)
         return lost
 
-    def _programs(self) -> list[Program]:
-        return [self._object.programs[name] for name in (*self._hooks, *LIFE)]
+    @property
+    def _counting(self) -> tuple[str, ...]:
+        return (*self._hooks, *LIFE)
+
+    def _statistics(self, name: str) -> ProgramStatistics:
+        return self._object.programs[name].statistics()
+
+    def program_seconds(self) -> dict[str, float]:
+        """Returns the mean time of one run of each program, seconds; empty if not measured."""
+        figures = {name: self._statistics(name) for name in self._counting}
+        return {n: f.run_time_ns / f.runs / 1e9 for n, f in figures.items() if f.runs}
 
     def fill(self) -> dict[str, tuple[int, int]]:
-        """Returns entries and capacity of each table."""
-        tables = {"flows": self._flows, "processes": self._processes, "exits": self._exits}
-        return {name: (len(table), table.capacity) for name, table in tables.items()}
+        """Returns entries and capacity of each table, as of the last `read`."""
+        maps = self._object.maps
+        return {
+            "flows": (self._last_rows, maps["flows"].max_entries),
+            "exits": (self._last_ends, maps["exits"].max_entries),
+        }
+
+    def memory(self) -> dict[str, int]:
+        """Returns the bytes that the kernel keeps for each map."""
+        return {name: found.memory() for name, found in self._object.maps.items()}
 
     def close(self) -> None:
         """Detaches everything."""
         self._object.close()
-
-
-def cgroup2_root() -> Path | None:
-    """Returns where cgroup version 2 is mounted, None if nowhere."""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, path, kind, *_ = line.split(" ")
-        if kind == "cgroup2":
-            return Path(path)
-    return None
