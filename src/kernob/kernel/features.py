@@ -8,11 +8,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernob.kernel import libbpf
+from kernob.kernel import capabilities, libbpf
 
 _RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
-_CAPABILITIES = {39: "CAP_BPF", 38: "CAP_PERFMON", 12: "CAP_NET_ADMIN"}
-_SYS_ADMIN = 21
+_FENTRY = 24  # BPF_TRACE_FENTRY
 _FENTRY = 24  # BPF_TRACE_FENTRY
 
 
@@ -102,17 +101,29 @@ def has_kernel_function(name: str) -> bool:
     return bool(found > 0)
 
 
+def has_kernel_function(name: str) -> bool:
+    """Returns whether the kernel has this function, so that fentry and fexit could attach to it.
+
+    False on a kernel without BTF, too. Whether such programs are allowed is another question.
+
+    Raises:
+        KernelError: libbpf is not installed.
+    """
+    return bool(libbpf.library().libbpf_find_vmlinux_btf_id(name.encode(), _FENTRY) > 0)
+
+
 def missing_capabilities() -> list[str]:
     """Returns which of CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN this process lacks.
 
     CAP_SYS_ADMIN stands for the first two, as in the kernel (capabilities(7)).
+
+    Raises:
+        KernelError: the kernel does not tell.
     """
-    fields = Path("/proc/self/status").read_text(encoding="utf-8").partition("CapEff:")[2]
-    effective = int(fields.split(maxsplit=1)[0], 16)
-    held = {bit for bit in range(64) if effective >> bit & 1}
-    if _SYS_ADMIN in held:
-        held |= {38, 39}
-    return [name for bit, name in _CAPABILITIES.items() if bit not in held]
+    held = capabilities.held()
+    if "CAP_SYS_ADMIN" in held:
+        held |= {"CAP_BPF", "CAP_PERFMON"}
+    return [name for name in ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN") if name not in held]
 
 
 def _explain(code: int) -> str:
