@@ -23,6 +23,9 @@ AttributeValue = str | int | float | bool
 Attributes = tuple[tuple[str, AttributeValue], ...]
 """Names and values in order of their names: hashable, so equal sets are one series."""
 
+VALUE_LENGTH: Final = 1024
+"""Longest text of an attribute, in characters; `attributes` cuts what is longer."""
+
 OVERFLOW: Final[Attributes] = (("otel.metric.overflow", True),)
 """Attributes of the series that takes what exceeds a metric's limit of series.
 
@@ -78,7 +81,8 @@ def histogram_dtype(buckets: int) -> np.dtype[Any]:
 
     `counts[i]` are the values in bucket number `offset + i`, which holds
     `(base**(offset + i), base**(offset + i + 1)]` with `base = 2**(2**-scale)`; `zeros` the
-    values that are zero; `sum` is in the metric's unit.
+    values that are zero; `sum` is in the metric's unit. The rows of one `Points` all have the
+    same scale (-4 to 8, what Prometheus takes) and offset: they come from one kernel map.
     """
     return np.dtype(
         [
@@ -98,7 +102,8 @@ class Points:
     Attributes:
         series: n series, all different.
         values: shape (n,): int64, uint64 or float64; for a `HISTOGRAM` of `histogram_dtype`.
-            Sums are cumulative since the series' start.
+            Sums are cumulative since the series' start. Once shown, a series is in every
+            snapshot until it is gone for good; one that comes back has a new start.
     """
 
     metric: Metric
@@ -119,5 +124,105 @@ class Snapshot:
 
 
 def attributes(values: dict[str, AttributeValue]) -> Attributes:
-    """Returns `values` as attributes, in order of their names."""
-    return tuple(sorted(values.items()))
+    """Returns `values` as attributes, in order of their names.
+
+    Texts become what every exporter can encode: at most `VALUE_LENGTH` characters, with `?` for
+    what is no valid Unicode (names in /proc are bytes).
+    """
+    return tuple(sorted((name, _clean(value)) for name, value in values.items()))
+
+
+def _clean(value: AttributeValue) -> AttributeValue:
+    if not isinstance(value, str):
+        return value
+    return value[:VALUE_LENGTH].encode("utf-8", "replace").decode()
+
+
+class SeriesLimit:
+    """Bounds the series of one metric; what exceeds it goes, summed, into one series.
+
+    A series keeps its place, among the admitted or in the overflow, for as long as it lives, and
+    what a counter or histogram in the overflow had counted stays there when it ends: no sum ever
+    goes back. The place of an admitted series that ends is free again.
+
+    OpenTelemetry specification 1.50, metrics SDK, "Cardinality limits": the overflow series
+    counts towards the limit.
+
+    Attributes:
+        overflowing: how many series of the last points went into the overflow.
+    """
+
+    def __init__(self, limit: int, resource: Attributes) -> None:
+        """Admits `limit - 1` series; the overflow's series is of `resource`."""
+        self.overflowing = 0
+        self._room = limit - 1
+        self._resource = resource
+        self._admitted: set[Series] = set()
+        self._overflowed: dict[Series, Any] = {}
+        self._ended: list[Any] = []
+        self._last: Sequence[Series] = ()
+        self._series: Series | None = None
+
+    def apply(self, points: Points) -> Points:
+        """Returns `points` with at most `limit` series."""
+        if self._series is None:
+            if len(points.series) <= self._room:
+                # All are admitted; who they are only matters once there are too many.
+                self._last = points.series
+                return points
+            self._admitted = set(self._last)
+            self._last = ()
+
+        kept, exceeding = self._divide(points.series)
+        self.overflowing = len(exceeding)
+        if self._series is None:
+            start = min(points.series[row].start for row in exceeding)
+            self._series = Series(self._resource, OVERFLOW, start)
+        overflow = self._sum(points, exceeding)
+        return Points(
+            points.metric,
+            [*(points.series[row] for row in kept), *[self._series] * len(overflow)],
+            np.concatenate([points.values[kept], overflow]),
+        )
+
+    def _divide(self, present: Sequence[Series]) -> tuple[list[int], list[int]]:
+        """Returns the rows of the admitted series and of those that exceed the limit."""
+        self._admitted.intersection_update(present)
+        kept: list[int] = []
+        exceeding: list[int] = []
+        for row, series in enumerate(present):
+            if series not in self._admitted:
+                if series in self._overflowed or len(self._admitted) >= self._room:
+                    exceeding.append(row)
+                    continue
+                self._admitted.add(series)
+            kept.append(row)
+        return kept, exceeding
+
+    def _sum(self, points: Points, exceeding: list[int]) -> NDArray[Any]:
+        """Returns the overflow's value, shape (1,); of a gauge the last one, shape (0,) or (1,)."""
+        if points.metric.kind is Kind.GAUGE:
+            return points.values[exceeding[-1:]]
+        values = points.values[exceeding]
+        overflowed = {
+            points.series[row]: value for row, value in zip(exceeding, values, strict=True)
+        }
+        if points.metric.kind is not Kind.UP_DOWN_COUNTER:
+            gone = [value for series, value in self._overflowed.items() if series not in overflowed]
+            if gone:
+                self._ended = [*_add(values.dtype, [*self._ended, *gone])]
+        self._overflowed = overflowed
+        return _add(values.dtype, [*self._ended, *values])
+
+
+def _add(dtype: np.dtype[Any], values: Sequence[Any]) -> NDArray[Any]:
+    """Returns the sum of `values`, shape (1,)."""
+    rows = np.array(values, dtype)
+    total = np.zeros(1, dtype)
+    if dtype.names is None:
+        total[0] = rows.sum(dtype=dtype)
+    elif len(rows):
+        total[0] = rows[0]
+        for field in ("zeros", "sum", "counts"):
+            total[field][0] = rows[field].sum(axis=0)
+    return total
