@@ -179,7 +179,9 @@ def test_an_id_that_comes_back_is_another_process() -> None:
 def test_a_caller_on_this_host_is_told_the_name_of_the_service_it_calls() -> None:
     book = accounts()
 
-    book.update(reading(Row(pid=8, side=1, port=5432), Row(pid=6, side=2, port=5432)))
+    book.update(
+        reading(Row(pid=8, side=1, port=5432, bytes=(1, 0)), Row(pid=6, port=5432, bytes=(0, 1)))
+    )
 
     [io] = [p for p in book.points() if p.metric == SERVICE_IO]
     peers = {
@@ -231,6 +233,18 @@ def test_the_row_of_zeros_is_the_overflow_series() -> None:
         "network.io.direction": "transmit",
     }
     assert io.values.tolist() == [3, 4]
+
+
+def test_rows_that_were_never_used_make_no_series() -> None:
+    book = accounts()
+
+    book.update(reading(Row(address=bytes(16)), Row(port=81, connections=1)))
+    book.points()
+    book.update(reading(Row(address=bytes(16)), Row(port=81, connections=0)))
+
+    [connections] = [p for p in book.points() if p.metric == CONNECTIONS]
+    assert [dict(s.attributes)["server.port"] for s in connections.series] == [81]
+    assert connections.values.tolist() == [0]
 
 
 def test_a_figure_never_goes_back() -> None:

@@ -219,6 +219,9 @@ class Accounts:
         self._folded = _Totals()
         self._io_series: list[Series] = []
         self._connection_series: list[Series] = []
+        self._shown = np.zeros(0, np.intp)
+        self._shown_io: tuple[Series, ...] = ()
+        self._shown_connections: tuple[Series, ...] = ()
         self._named: dict[tuple[str, str, int], set[str]] = {}
         self._process_groups: dict[tuple[ProcessId, str], int] = {}
         self._process_series: dict[int, tuple[Series, Series]] = {}
@@ -426,6 +429,9 @@ class Accounts:
         np.add.at(operations, groups, self._operations[rows])
         np.add.at(connections, groups, self._connections[rows])
 
+        self._show(operations.any(axis=1) | moved.any(axis=1) | (connections != 0))
+        both = (self._shown[:, None] * 2 + np.arange(2)).reshape(-1)
+
         owned = rows[self._process_group[rows] >= 0]
         of_process = np.zeros(
             (len(self._process_groups) + len(self._free_process_groups), 2), np.uint64
@@ -433,14 +439,24 @@ class Accounts:
         np.add.at(of_process, self._process_group[owned], self._bytes[owned])
         alive = list(self._process_series)
         process_series = [s for pair in self._process_series.values() for s in pair]
-
-        io_series = tuple(self._io_series)
         return (
             Points(PROCESS_IO, process_series, of_process[alive].reshape(-1)),
-            Points(SERVICE_IO, io_series, moved.reshape(-1)),
-            Points(OPERATIONS, io_series, operations.reshape(-1)),
-            Points(CONNECTIONS, tuple(self._connection_series), connections),
+            Points(SERVICE_IO, self._shown_io, moved.reshape(-1)[both]),
+            Points(OPERATIONS, self._shown_io, operations.reshape(-1)[both]),
+            Points(CONNECTIONS, self._shown_connections, connections[self._shown]),
         )
+
+    def _show(self, used: NDArray[np.bool_]) -> None:
+        """Adds groups to those that have points: from their first use on, for good."""
+        new = np.setdiff1d(np.flatnonzero(used), self._shown)
+        if len(new):
+            self._shown = np.concatenate([self._shown, new])
+            self._shown_io = tuple(
+                self._io_series[2 * group + direction]
+                for group in self._shown
+                for direction in (0, 1)
+            )
+            self._shown_connections = tuple(self._connection_series[g] for g in self._shown)
 
     def table(self) -> list[FlowRow]:
         """Returns the rows of processes as of the last update."""
@@ -456,6 +472,7 @@ class Accounts:
             )
             for owner in self._owners.values()
             for row, peer in owner.rows.items()
+            if self._operations[row].any() or self._bytes[row].any() or self._connections[row]
         ]
 
 
