@@ -12,7 +12,6 @@ from kernob.kernel import capabilities, libbpf
 
 _RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
 _FENTRY = 24  # BPF_TRACE_FENTRY
-_FENTRY = 24  # BPF_TRACE_FENTRY
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +88,6 @@ def has_helper(program_type: int, helper: int) -> bool:
             f"can't try helper {helper} with program type {program_type}",
         )
     )
-
-
-def has_kernel_function(name: str) -> bool:
-    """Returns whether the running kernel has a function of this name that programs can hang on.
-
-    Raises:
-        KernelError: libbpf is not installed.
-    """
-    found = libbpf.library().libbpf_find_vmlinux_btf_id(name.encode(), _FENTRY)
-    return bool(found > 0)
 
 
 def has_kernel_function(name: str) -> bool:

@@ -78,7 +78,6 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "bpf_obj_get_info_by_fd": (_int, _int, _pointer, POINTER(_u32)),
     "bpf_enable_stats": (_int, _int),
     "libbpf_find_vmlinux_btf_id": (_int, _text, _int),
-    "libbpf_find_vmlinux_btf_id": (_int, _text, _int),
     "libbpf_num_possible_cpus": (_int,),
     "libbpf_probe_bpf_prog_type": (_int, _int, _pointer),
     "libbpf_probe_bpf_helper": (_int, _int, _int, _pointer),
