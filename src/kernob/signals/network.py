@@ -195,6 +195,15 @@ class KernelFlows:
             "exits": (self._last_ends, maps["exits"].max_entries),
         }
 
+    def programs(self) -> dict[str, str]:
+        """Returns why each program is not in the kernel, empty if it is."""
+        return {
+            name: ""
+            if program.loaded
+            else self.missing.get(name) or "not needed: this kernel has better hooks, or it is off"
+            for name, program in self._object.programs.items()
+        }
+
     def memory(self) -> dict[str, int]:
         """Returns the bytes that the kernel keeps for each map."""
         return {name: found.memory() for name, found in self._object.maps.items()}

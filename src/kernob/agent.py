@@ -1,0 +1,215 @@
+"""The agent: collects every interval, keeps the latest snapshot, serves it and sends it on.
+
+One thread collects and decides; the listener and the sender have threads of their own and only
+read the latest snapshot, which is replaced whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from kernob.collector import Collector
+from kernob.errors import AlreadyRunningError, KernelError
+from kernob.kernel import capabilities
+from kernob.signals.itself import Itself
+from kernob.telemetry import prometheus
+from kernob.telemetry.http import Listener, Request, Response
+from kernob.telemetry.model import Points, SeriesLimit, Snapshot, attributes
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from kernob.config import Config
+    from kernob.telemetry.otlp import Sender
+
+log = logging.getLogger(__name__)
+
+KEPT_CAPABILITIES: Final = {
+    "CAP_BPF",  # maps and iterators, where unprivileged BPF is off (before Linux 5.17)
+    "CAP_SYS_PTRACE",  # /proc/PID/exe of other users' processes
+    "CAP_DAC_READ_SEARCH",  # names of other users' containers
+}
+CLOCK_JUMP_SECONDS: Final = 2.0
+FLUSH_SECONDS: Final = 5.0
+LOCK: Final = Path("/run/kernob.lock")
+
+
+class Agent:
+    """Everything that runs between start and stop.
+
+    Raises:
+        AlreadyRunningError: another agent counts on this machine.
+        ListenError: the address for Prometheus can't be had.
+        KernelError: eBPF was asked for and can't be had.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stop = threading.Event()
+        self._lock = take_lock(LOCK)
+        self._listener: Listener | None = None
+        if config.prometheus.listen is not None:
+            self._listener = Listener(
+                config.prometheus.listen,
+                {"/metrics": self._serve_metrics, "/api/network": self._serve_table},
+                token_file=config.prometheus.token_file,
+                tls=config.prometheus.tls,
+            )
+        self._started = time.time_ns()
+        self._collector = Collector(config)
+        self._itself = Itself(self._collector.resource, self._started)
+        self._limits: dict[str, SeriesLimit] = {}
+        self._collections = 0
+        self._failures = 0
+        self._collection_seconds = 0.0
+        self._reading = threading.Lock()
+        self._sender = self._make_sender()
+        self._latest = Snapshot(self._started, ())
+        self._latest = self._collect()
+
+    def _make_sender(self) -> Sender | None:
+        if not self._config.otlp.enabled:
+            return None
+        # Imported only when it is used: the exporters cost 20 MiB.
+        from kernob.telemetry.otlp import Sender  # noqa: PLC0415
+
+        return Sender(self._config.otlp)
+
+    # -- one collection ------------------------------------------------------------------------
+
+    def _collect(self) -> Snapshot:
+        begin = time.monotonic()
+        with self._reading:
+            try:
+                points = self._collector.collect()
+            except KernelError as error:
+                self._failures += 1
+                if self._failures == 1:
+                    log.error("a collection failed: %s", error)  # noqa: TRY400  (one line)
+                points = ()
+        limited = tuple(self._limit(p) for p in points)
+        self._collection_seconds = time.monotonic() - begin
+        self._collections += 1
+        return Snapshot(time.time_ns(), (*limited, *self._own_points()))
+
+    def _limit(self, points: Points) -> Points:
+        limit = self._limits.get(points.metric.name)
+        if limit is None:
+            limit = self._limits[points.metric.name] = SeriesLimit(
+                self._config.metrics.series_limit, attributes(self._collector.resource)
+            )
+        return limit.apply(points)
+
+    def _own_points(self) -> tuple[Points, ...]:
+        source = self._collector.source
+        exports = self._sender.state if self._sender else None
+        return self._itself.points(
+            mode=source.mode,
+            collection_seconds=self._collection_seconds,
+            collections=self._collections,
+            fill=source.fill(),
+            losses={**source.losses(), "collections_failed": self._failures},
+            overflow={name: limit.overflowing for name, limit in self._limits.items()},
+            program_seconds=source.program_seconds(),
+            exports={
+                "sent": exports.sent, "failed": exports.failed, "dropped": exports.dropped
+            } if exports else {},
+            queued=exports.queued if exports else 0,
+        )  # fmt: skip
+
+    # -- what others read ----------------------------------------------------------------------
+
+    def _serve_metrics(self, request: Request) -> Response:
+        kind, body = prometheus.render(self._latest, request.header("accept"))
+        return Response(200, kind, body)
+
+    def _serve_table(self, _request: Request) -> Response:
+        with self._reading:
+            table = self._collector.table()
+        return Response(200, "application/json", msgspec.json.encode(table))
+
+    # -- from start to stop --------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Collects until SIGTERM or SIGINT, then sends what is left and detaches."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        kept = capabilities.keep_only(KEPT_CAPABILITIES)
+        log.debug("capabilities kept: %s", ", ".join(sorted(kept)) or "none")
+        if self._listener:
+            self._listener.start()
+            log.info("metrics on %s/metrics", self._listener.url)
+        if self._sender:
+            log.info("sending to %s every %g s", self._sender.endpoint, self._config.otlp.interval)
+        log.info("%s", self._collector.source.description)
+        try:
+            self._loop()
+        finally:
+            self.close()
+
+    def _loop(self) -> None:
+        interval, export_every = self._config.agent.interval, self._config.otlp.interval
+        next_collection = time.monotonic() + interval
+        next_export = time.monotonic() + export_every
+        offset = time.time() - time.monotonic()
+        while not self._stop.wait(max(0.0, next_collection - time.monotonic())):
+            now = time.monotonic()
+            # A machine that slept, or was too busy, skips what it missed.
+            next_collection = max(next_collection + interval, now)
+            jump = time.time() - now - offset
+            if abs(jump) > CLOCK_JUMP_SECONDS:
+                log.warning("the clock was set by %+.1f s: times in the metrics jump too", jump)
+                offset += jump
+            self._latest = self._collect()
+            if self._sender and now >= next_export:
+                self._sender.offer(self._latest)
+                next_export = max(next_export + export_every, now)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        log.info("%s: stopping", signal.Signals(number).name)
+        self._stop.set()
+
+    def close(self) -> None:
+        """Sends the last figures, stops listening, detaches from the kernel."""
+        if self._sender:
+            self._sender.offer(self._collect())
+            self._sender.close(FLUSH_SECONDS)
+        if self._listener:
+            self._listener.close()
+        self._collector.close()
+        os.close(self._lock)
+
+
+def take_lock(path: Path) -> int:
+    """Returns an open file that holds the lock of the one agent of this machine.
+
+    Where `path` can't be written (no root) there is no lock: such an agent only polls.
+
+    Raises:
+        AlreadyRunningError: another process holds it.
+    """
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(lock, 32).decode(errors="replace").strip()
+        os.close(lock)
+        raise AlreadyRunningError(
+            f"an agent already runs here (pid {owner or 'unknown'})",
+            remedy="stop it first, or look at it with: kernob top",
+        ) from None
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+    return lock

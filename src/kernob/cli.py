@@ -1,0 +1,188 @@
+"""The command line: `kernob agent`, `top`, `doctor`, `config`, `version`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kernob import __version__, config
+from kernob.errors import ConfigError, KernobError
+from kernob.logs import set_up_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kernob.config import Config
+    from kernob.traffic import Table
+
+log = logging.getLogger("kernob")
+
+config_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    help="The configuration file (default: /etc/kernob/kernob.yaml, if there is one).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def flags_of(**flags: object) -> dict[str, object]:
+    """Returns the settings that were given as flags: `agent__mode` means `agent.mode`."""
+    return {
+        name.replace("__", "."): value
+        for name, value in flags.items()
+        if value is not None and value != ()
+    }
+
+
+def load(path: Path | None, **flags: object) -> Config:
+    """Returns the configuration in force.
+
+    Raises:
+        ConfigError: a mistake, with its place.
+    """
+    return config.load(path, os.environ, flags_of(**flags))
+
+
+@contextlib.contextmanager
+def traffic_source(settings: Config, *, own: bool) -> Iterator[Callable[[], Table]]:
+    """What `top` shows: the table of the agent that runs here, else of a collector of its own.
+
+    Raises:
+        KernelError: neither can be had.
+    """
+    from kernob.top import traffic_from_agent  # noqa: PLC0415
+
+    address = settings.prometheus
+    if address.listen is not None and not own:
+        ask = functools.partial(traffic_from_agent, address.url, address.token)
+        try:
+            ask()
+        except ConfigError:
+            raise
+        except KernobError as error:
+            log.info("%s; counting here instead", error)
+        else:
+            yield ask
+            return
+    from kernob.collector import Collector  # noqa: PLC0415
+
+    with contextlib.closing(Collector(settings)) as collector:
+
+        def read() -> Table:
+            collector.collect()
+            return collector.table()
+
+        yield read
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def kernob() -> None:
+    """Shows what every service on this host does, counted in the kernel."""
+
+
+@kernob.command()
+@config_option
+@click.option("--mode", type=click.Choice(["auto", "ebpf", "polling"]), help="How to count.")
+@click.option("--interval", help="How often to read the kernel's tables (1s).")
+@click.option("--listen", help="Where Prometheus finds the metrics (127.0.0.1:9464), or off.")
+@click.option("--otlp", help="The OTLP endpoint to send to; its settings are OTEL_EXPORTER_OTLP_*.")
+def agent(
+    path: Path | None, mode: str | None, interval: str | None, listen: str | None, otlp: str | None
+) -> None:
+    """Counts, and serves and sends what it counted, until it is stopped."""
+    from kernob.agent import Agent  # noqa: PLC0415
+
+    settings = load(
+        path,
+        agent__mode=mode,
+        agent__interval=interval,
+        prometheus__listen=listen,
+        otlp__endpoint=otlp,
+    )
+    set_up_logging(settings.log)
+    Agent(settings).run()
+
+
+@kernob.command()
+@config_option
+@click.option("--mode", type=click.Choice(["auto", "ebpf", "polling"]), help="How to count.")
+@click.option("--by", type=click.Choice(["process", "service", "peer"]), default="process")
+@click.option("--sort", default="rate", show_default=True, help="The column to sort by.")
+@click.option("--filter", "pattern", default="", help="Only rows that contain this text.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True)
+@click.option("--once", is_flag=True, help="Print one table and exit.")
+@json_option
+def top(
+    path: Path | None,
+    mode: str | None,
+    by: str,
+    sort: str,
+    pattern: str,
+    limit: int,
+    interval: float,
+    once: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Shows live who moves how much; reads a running agent, or counts itself."""
+    from kernob import top as view  # noqa: PLC0415
+
+    settings = load(path, agent__mode=mode)
+    set_up_logging(settings.log, quiet=True)
+    with traffic_source(settings, own=mode is not None) as source:
+        if once:
+            view.once(
+                source,
+                by=by,
+                sort=sort,
+                pattern=pattern,
+                limit=limit,
+                interval=interval,
+                as_json=as_json,
+                out=sys.stdout,
+            )
+        else:
+            view.run(source, by=by, sort=sort, pattern=pattern, interval=interval)
+
+
+@kernob.command()
+@config_option
+@json_option
+def doctor(path: Path | None, as_json: bool) -> None:  # noqa: FBT001
+    """Says what this kernel and these privileges allow, and what to do about the rest."""
+    from kernob import doctor as checks  # noqa: PLC0415
+
+    settings = load(path)
+    set_up_logging(settings.log, quiet=True)
+    sys.exit(checks.run(settings, as_json=as_json, out=sys.stdout))
+
+
+@kernob.command(name="config")
+@config_option
+@json_option
+def show_config(path: Path | None, as_json: bool) -> None:  # noqa: FBT001
+    """Prints the configuration in force and where each setting comes from."""
+    click.echo(config.describe(load(path), as_json=as_json), nl=False)
+
+
+@kernob.command()
+def version() -> None:
+    """Prints the version."""
+    click.echo(f"kernob {__version__}")
+
+
+def main() -> None:
+    """Runs the command line; errors of Kernob become one line and their exit code."""
+    try:
+        kernob()
+    except KernobError as error:
+        click.echo(f"kernob: {error}", err=True)
+        sys.exit(error.exit_code)

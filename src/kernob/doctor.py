@@ -1,0 +1,159 @@
+"""`kernob doctor`: what this kernel and these privileges allow, what is off, what to do.
+
+It finds out by trying: it loads what the agent would load, looks, and lets go.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TextIO
+
+import msgspec
+
+from kernob.errors import KernobError
+from kernob.kernel import features
+from kernob.rates import bytes_text
+from kernob.signals.network import LOSSES, KernelFlows
+from kernob.top.agent import traffic_from_agent
+
+if TYPE_CHECKING:
+    from kernob.config import Config
+    from kernob.traffic import Table
+
+
+class Diagnosis(msgspec.Struct):
+    """What was found.
+
+    Attributes:
+        ebpf: whether the agent can count in the kernel.
+        refusal: why not; empty if it can.
+        programs: why each program is off, empty for those that work.
+        maps: bytes that the kernel keeps for each map.
+        agent: whether an agent answers at the configured address.
+        losses: what that agent could not count, by reason.
+        advice: what to do, most important first; empty if all is well.
+    """
+
+    kernel: str
+    btf: bool
+    lockdown: str
+    missing_capabilities: list[str]
+    ebpf: bool
+    refusal: str
+    programs: dict[str, str]
+    maps: dict[str, int]
+    agent: bool
+    agent_mode: str
+    losses: dict[str, int]
+    advice: list[str]
+
+
+def examine(config: Config) -> Diagnosis:
+    """Returns what the agent would find with `config`; loads the programs for a moment.
+
+    Raises:
+        KernelError: libbpf is missing and nothing can be said.
+    """
+    found = features.probe()
+    diagnosis = Diagnosis(
+        kernel=found.release,
+        btf=found.btf,
+        lockdown=found.lockdown,
+        missing_capabilities=features.missing_capabilities(),
+        ebpf=False,
+        refusal=found.refusal,
+        programs={},
+        maps={},
+        agent=False,
+        agent_mode="",
+        losses={},
+        advice=[],
+    )
+    try:
+        flows = KernelFlows(config.network)
+    except KernobError as error:
+        diagnosis.refusal = str(error)
+    else:
+        diagnosis.ebpf = True
+        diagnosis.programs = flows.programs()
+        diagnosis.maps = flows.memory()
+        flows.close()
+    table = _ask_agent(config)
+    if table is not None:
+        diagnosis.agent, diagnosis.agent_mode = True, table.mode
+        diagnosis.losses = {reason: count for reason, count in table.losses.items() if count}
+    diagnosis.advice = _advice(diagnosis)
+    return diagnosis
+
+
+def _ask_agent(config: Config) -> Table | None:
+    if config.prometheus.listen is None:
+        return None
+    try:
+        return traffic_from_agent(config.prometheus.url, config.prometheus.token)
+    except KernobError:
+        # No agent runs here: what it lost can't be told, and the report says so.
+        return None
+
+
+def _advice(diagnosis: Diagnosis) -> list[str]:
+    advice = []
+    if not diagnosis.ebpf:
+        if diagnosis.missing_capabilities:
+            advice.append("run Kernob as root, or give it CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")
+        elif not diagnosis.btf:
+            advice.append("boot a kernel with CONFIG_DEBUG_INFO_BTF (every distribution's has it)")
+        advice.append("until then the agent polls sock_diag: no UDP bytes, no short connections")
+    for reason in diagnosis.losses:
+        if reason == "flows_overflowed":
+            advice.append("raise network.flows: rows had no room")
+        elif reason in ("processes_dropped", "exits_dropped"):
+            advice.append("raise network.processes: names of processes had no room")
+    return advice
+
+
+def _lines(diagnosis: Diagnosis) -> list[str]:
+    lockdown = f", lockdown {diagnosis.lockdown}" if diagnosis.lockdown not in ("", "none") else ""
+    lines = [
+        f"kernel      {diagnosis.kernel}, {'with' if diagnosis.btf else 'WITHOUT'} BTF{lockdown}",
+        f"user        {os.geteuid()}, "
+        + (
+            f"lacks {', '.join(diagnosis.missing_capabilities)}"
+            if diagnosis.missing_capabilities
+            else "all capabilities that are needed"
+        ),
+        "counting    "
+        + ("in the kernel by eBPF: exact" if diagnosis.ebpf else f"polling: {diagnosis.refusal}"),
+    ]
+    for name, reason in diagnosis.programs.items():
+        lines.append(f"  program   {name:20} {reason.splitlines()[0] if reason else 'works'}")
+    for name, size in diagnosis.maps.items():
+        lines.append(f"  map       {name:20} {bytes_text(size)}")
+    if diagnosis.maps:
+        lines.append(f"  maps      {'all':20} {bytes_text(sum(diagnosis.maps.values()))}")
+    if not diagnosis.agent:
+        lines.append("agent       none answers: what one lost can't be told")
+    elif diagnosis.losses:
+        lines.append(f"agent       runs ({diagnosis.agent_mode}), and has lost:")
+        lines += [
+            f"  lost      {count} {LOSSES.get(reason, reason)}"
+            for reason, count in diagnosis.losses.items()
+        ]
+    else:
+        lines.append(f"agent       runs ({diagnosis.agent_mode}), nothing lost")
+    lines += [f"to do       {line}" for line in diagnosis.advice] or ["to do       nothing"]
+    return lines
+
+
+def run(config: Config, *, as_json: bool, out: TextIO) -> int:
+    """Prints the diagnosis; returns 0 if the agent can count in the kernel, else 3.
+
+    Raises:
+        KernelError: see `examine`.
+    """
+    diagnosis = examine(config)
+    if as_json:
+        out.write(msgspec.json.format(msgspec.json.encode(diagnosis)).decode() + "\n")
+    else:
+        out.write("\n".join(_lines(diagnosis)) + "\n")
+    return 0 if diagnosis.ebpf else 3
