@@ -23,19 +23,23 @@
 #define FIRST_USER_PORT 1024 /* RFC 6335 */
 #define FIRST_EPHEMERAL_PORT 32768 /* net.ipv4.ip_local_port_range, as Linux has it */
 
+enum { NOW = 1, NO_MORE = 2 };
+
 struct connection {
 	struct flow_key key; /* the row to drain into; all zero until a process is known */
 	__u64 owner; /* start time of the process that counts here; 0: nobody may */
 	__u64 bytes[2]; /* by direction, since the last drain */
 	__u64 operations[2];
-	__u32 read_to; /* copied_seq at the last drain; if shared, what the hooks have shown of it
+	__u32 read_to; /* copied_seq at the last drain, and what hooks have shown since elsewhere
 			*/
 	__u32 unhooked; /* bytes read that no hook has shown (yet): splice, or a read in progress */
 	__u32 draining; /* a drain is under way */
 	__u32 claimed; /* somebody is giving it its key, or has */
+	__u32 closed;
+	__u32 last; /* the drain at the close is still to be done */
+	__u32 counted; /* in its row's connections: not yet, NOW, or NO_MORE */
+	__u32 established; /* and read_to is valid */
 	__u8 side;
-	__u8 established;
-	__u8 counted; /* in its row's connections */
 	__u8 shared; /* more than one process uses it: nobody owns it any more */
 };
 
@@ -133,19 +137,42 @@ static __always_inline __u64 take(__u64 *counter)
 }
 
 /*
- * Moves what the storage has counted into its row.
+ * What the storage's owner has received since the last drain.
  *
  * Bytes read by splice pass no hook; the read position shows them. It also shows bytes of a
- * read that is still in progress, and these come again through the hook: `unhooked` remembers
- * what was counted ahead and lets it be paid back.
+ * read that is still in progress, and these come again through the hook: `unhooked` is what was
+ * counted ahead, to be paid back. Where several processes read, those bytes may be anybody's, so
+ * the position waits for the close. After the close it means nothing any more.
  */
+static __always_inline __u64 take_received(struct connection *c, struct sock *sk)
+{
+	bool last = *(volatile __u32 *)&c->last && __sync_lock_test_and_set(&c->last, 0);
+	__u64 received = take(&c->bytes[RECEIVE]), ahead = c->unhooked;
+	__u32 position;
+	__s64 unhooked;
+
+	if (c->established && (last || (!c->closed && !c->shared))) {
+		position = read_position(sk);
+		/* Modulo 2^32, as the position is: however much the hooks have shown. */
+		unhooked = (__s64)ahead + (__s32)(position - c->read_to - (__u32)received);
+		if (unhooked < 0)
+			unhooked = 0;
+		c->read_to = position;
+		c->unhooked = unhooked;
+		return received + unhooked - ahead;
+	}
+	if (ahead > received)
+		ahead = received;
+	c->unhooked -= ahead;
+	__sync_fetch_and_add(&c->read_to, received - ahead);
+	return received - ahead;
+}
+
+/* Moves what the storage has counted into its row. */
 static __noinline int drain(struct connection *c, struct sock *sk)
 {
 	struct flow_key key;
 	struct flow *row;
-	__u64 sent, received;
-	__s64 unhooked;
-	__u32 position;
 
 	if (!c || !sk)
 		return 0;
@@ -156,28 +183,13 @@ static __noinline int drain(struct connection *c, struct sock *sk)
 			return 0; /* whoever drains looks again before it leaves */
 		key = c->key;
 		row = bpf_map_lookup_elem(&flows, &key);
-		sent = take(&c->bytes[TRANSMIT]);
-		received = take(&c->bytes[RECEIVE]);
-		position = read_position(sk);
-		if (c->shared && sk->__sk_common.skc_state != TCP_CLOSE) {
-			/* What is in progress may be another process's, and not counted here. */
-			__sync_fetch_and_add(&c->read_to, received);
-		} else {
-			unhooked = (__s64)c->unhooked + (__s32)(position - c->read_to) -
-				   (__s64)received;
-			c->read_to = position;
-			if (unhooked < 0)
-				unhooked = 0;
-			received += unhooked - c->unhooked;
-			c->unhooked = unhooked;
-		}
-		add(row, TRANSMIT, sent, take(&c->operations[TRANSMIT]));
-		add(row, RECEIVE, received, take(&c->operations[RECEIVE]));
+		add(row, RECEIVE, take_received(c, sk), take(&c->operations[RECEIVE]));
+		add(row, TRANSMIT, take(&c->bytes[TRANSMIT]), take(&c->operations[TRANSMIT]));
 		__sync_lock_test_and_set(&c->draining, 0);
 
 		/* While it has an owner there will be another drain. */
-		if (c->owner || (!c->bytes[TRANSMIT] && !c->bytes[RECEIVE] &&
-				 (c->shared || c->read_to == read_position(sk))))
+		if (c->owner ||
+		    (!c->bytes[TRANSMIT] && !c->bytes[RECEIVE] && !*(volatile __u32 *)&c->last))
 			return 0;
 	}
 	return 0;
@@ -192,12 +204,20 @@ static __always_inline void set_key(struct connection *c, struct flow_key *key)
 	__sync_lock_test_and_set((__u32 *)&c->key.port, *(__u32 *)&key->port);
 }
 
+/* The row counts it from now on, and no more: each once, whoever comes first. */
 static __always_inline void count_connection(struct connection *c, struct flow *row)
 {
-	if (row && !c->counted) {
+	if (row && __sync_val_compare_and_swap(&c->counted, 0, NOW) == 0)
 		__sync_fetch_and_add(&row->connections, 1);
-		c->counted = 1;
-	}
+}
+
+static __always_inline void uncount_connection(struct connection *c)
+{
+	struct flow_key key = c->key;
+	struct flow *row = bpf_map_lookup_elem(&flows, &key);
+
+	if (__sync_lock_test_and_set(&c->counted, NO_MORE) == NOW && row)
+		__sync_fetch_and_sub(&row->connections, 1);
 }
 
 /* Gives the connection to `process`, and its row a connection. */
@@ -211,9 +231,12 @@ static __noinline int own(struct connection *c, struct sock *sk, struct process_
 	name_connection(c, sk, process, &key);
 	row = flow_row(&key);
 	set_key(c, &key);
-	if (c->established && sk->__sk_common.skc_state != TCP_CLOSE)
+	if (c->established)
 		count_connection(c, row);
-	c->owner = c->shared ? 0 : process->start;
+	__sync_lock_test_and_set(&c->owner, process->start);
+	/* Closed or shared at this very moment, and without an owner: so it stays. */
+	if (*(volatile __u32 *)&c->closed || *(volatile __u8 *)&c->shared)
+		*(volatile __u64 *)&c->owner = 0;
 	return 0;
 }
 
@@ -269,9 +292,9 @@ static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int 
 		/* Older than the agent. */
 		c = make_connection(sk, guess_side(sk));
 		if (c) {
-			c->established = 1;
 			if (direction == RECEIVE)
 				c->read_to -= length;
+			__sync_lock_test_and_set(&c->established, 1);
 		}
 	}
 	if (!c) {
@@ -453,7 +476,6 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 	struct process_key process;
 	struct connection *c;
 	struct flow_key key;
-	struct flow *row;
 
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
@@ -467,6 +489,8 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 			__builtin_memset(&c->key, 0, sizeof(c->key));
 			c->side = CLIENT;
 			c->claimed = 0;
+			c->closed = 0;
+			c->last = 0;
 			c->shared = 0;
 			c->established = 0;
 			c->counted = 0;
@@ -480,8 +504,8 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 		if (!c)
 			c = make_connection(sk, SERVER);
 		if (c) {
-			c->established = 1;
 			c->read_to = read_position(sk);
+			__sync_lock_test_and_set(&c->established, 1);
 			if (c->key.transport) {
 				key = c->key;
 				count_connection(c, bpf_map_lookup_elem(&flows, &key));
@@ -506,15 +530,11 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 		}
 		if (new != TCP_CLOSE)
 			break;
-		*(volatile __u64 *)&c->owner = 0;
+		__sync_lock_test_and_set(&c->closed, 1);
+		__sync_lock_test_and_set(&c->owner, 0);
+		__sync_lock_test_and_set(&c->last, 1);
 		drain(c, sk);
-		if (c->counted) {
-			key = c->key;
-			row = bpf_map_lookup_elem(&flows, &key);
-			if (row)
-				__sync_fetch_and_sub(&row->connections, 1);
-			c->counted = 0;
-		}
+		uncount_connection(c);
 		break;
 	}
 	return 0;
@@ -646,7 +666,7 @@ int find_owners(struct bpf_iter__task_file *ctx)
 		c = make_connection(sk, guess_side(sk));
 		if (!c)
 			return 0;
-		c->established = 1;
+		__sync_lock_test_and_set(&c->established, 1);
 	}
 	if (c->key.transport)
 		return 0;
