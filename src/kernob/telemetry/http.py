@@ -23,7 +23,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
-import msgspec
 from cheroot.makefile import MakeFile
 from cheroot.server import Gateway, HTTPConnection, HTTPServer
 from cheroot.workers.threadpool import ThreadPool
@@ -47,6 +46,7 @@ GZIP_FROM: Final = 1024
 """Bytes of an answer from which on it is compressed, if the client likes that."""
 
 _LAST_PORT: Final = 65535
+_TEXT: Final = "text/plain; charset=utf-8"
 
 _log = logging.getLogger(__name__)
 
@@ -65,24 +65,23 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def header(self, name: str) -> str:
+        """Returns a header by its name in lower case; empty if there is none."""
+        return self.headers.get(name, "")
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
     """What it gets."""
 
+    status: int
+    content_type: str
     body: bytes
-    content_type: str = "text/plain; charset=utf-8"
-    status: HTTPStatus = HTTPStatus.OK
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 if TYPE_CHECKING:
     Handler = Callable[[Request], Response]
-
-
-def json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """Returns `value` (what msgspec encodes: dataclasses, lists, ...) as JSON."""
-    return Response(msgspec.json.encode(value), "application/json", status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +139,11 @@ class Listener:
         self._thread: threading.Thread | None = None
         self._failed: set[str] = set()
 
+    @property
+    def url(self) -> str:
+        """Where the routes are, without a slash at the end."""
+        return f"{'https' if self._tls else 'http'}://{self.address}"
+
     def start(self) -> None:
         """Listens, and answers from now on.
 
@@ -187,7 +191,7 @@ class Listener:
     def _allowed(self, request: Request) -> bool:
         if self._token is None:
             return True
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        scheme, _, given = request.header("authorization").partition(" ")
         # In constant time, so that how long it takes tells nothing of the token.
         return hmac.compare_digest(given.strip().encode("latin-1"), self._token) and (
             scheme.lower() == "bearer"
@@ -195,11 +199,11 @@ class Listener:
 
 
 def _health(_: Request) -> Response:
-    return Response(b"ok\n")
+    return Response(HTTPStatus.OK, _TEXT, b"ok\n")
 
 
 def _error(status: HTTPStatus, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(f"{status.phrase}\n".encode(), status=status, headers=headers or {})
+    return Response(status, _TEXT, f"{status.phrase}\n".encode(), headers or {})
 
 
 def _resolve(address: str) -> tuple[str, str, int]:
@@ -328,7 +332,7 @@ class _Gateway(Gateway):
         if request.chunked_read:
             # Nobody reads that body: what follows would be taken for a request.
             request.close_connection = True
-        request.status = f"{response.status.value} {response.status.phrase}".encode()
+        request.status = f"{response.status} {HTTPStatus(response.status).phrase}".encode()
         request.outheaders = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in given.items()
         ]

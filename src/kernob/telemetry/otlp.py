@@ -56,6 +56,10 @@ ERROR_LENGTH: Final = 500
 _PROTOCOLS: Final = ("http/protobuf", "grpc")
 _TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
 _COMPRESSIONS: Final = {"http/protobuf": ("none", "gzip", "deflate"), "grpc": ("none", "gzip")}
+_ENDPOINTS: Final = {
+    "http/protobuf": "http://localhost:4318/v1/metrics",
+    "grpc": "http://localhost:4317",
+}
 _LOGGERS: Final = {
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "grpc": "opentelemetry.exporter.otlp.proto.grpc.exporter",
@@ -230,13 +234,18 @@ class Sender:
         self._error = ""
         self._metrics_data = otlp_data.metrics_data
         self._deltas = otlp_data.Deltas(_DELTA[settings.temporality])
-        self._exporter = _exporter(settings, self._answered)
+        self._exporter = _exporter(replace(settings, endpoint=self.endpoint), self._answered)
         self._thread = threading.Thread(target=self._run, name="kernob-otlp", daemon=True)
         self._log_reader = _LogReader(self._thread, self._heard)
         logger = logging.getLogger(_LOGGERS[settings.protocol])
         logger.propagate = False
         logger.addHandler(self._log_reader)
         self._thread.start()
+
+    @property
+    def endpoint(self) -> str:
+        """Where it sends."""
+        return self._settings.endpoint or _ENDPOINTS[self._settings.protocol]
 
     @property
     def state(self) -> State:

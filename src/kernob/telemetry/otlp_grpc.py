@@ -16,7 +16,7 @@ def exporter(settings: Settings) -> OTLPMetricExporter:
     """Returns an exporter; without TLS if its endpoint is an `http://` URL."""
     gzip = settings.compression == "gzip"
     return OTLPMetricExporter(
-        endpoint=settings.endpoint or None,
+        endpoint=settings.endpoint,
         credentials=grpc.ssl_channel_credentials(
             root_certificates=_read(settings.certificate),
             private_key=_read(settings.client_key),

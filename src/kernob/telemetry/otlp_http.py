@@ -39,7 +39,7 @@ def exporter(settings: Settings, answered: Callable[[int, int, str], None]) -> O
     session = requests.Session()
     session.hooks["response"].append(look)
     return OTLPMetricExporter(
-        endpoint=settings.endpoint or None,
+        endpoint=settings.endpoint,
         certificate_file=settings.certificate or None,
         client_certificate_file=settings.client_certificate or None,
         client_key_file=settings.client_key or None,
