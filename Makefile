@@ -14,7 +14,7 @@ $(VENV)/.done: pyproject.toml build_bpf.py tools/setup.sh $(wildcard src/kernob/
 	touch $@
 
 run: setup
-	$(SUDO) $(BIN)/kernob top
+	SUDO=$(SUDO) tools/run.sh
 
 test: setup
 	SUDO=$(SUDO) tools/test.sh
