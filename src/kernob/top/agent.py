@@ -1,0 +1,67 @@
+"""The traffic table of an agent that runs already."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from typing import Final
+
+import msgspec
+
+from kernob.errors import ConfigError, KernobError
+from kernob.traffic import Table
+
+PATH: Final = "/api/network"
+TIMEOUT: Final = 3.0
+"""Seconds, for connecting and for each read."""
+MOST: Final = 256 << 20
+"""Bytes of an answer: some 500,000 rows."""
+
+# The agent is near: what the environment says about proxies is for the way out.
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+
+def traffic_from_agent(url: str, token: str = "") -> Table:
+    """Returns the traffic table of the agent that listens at `url`.
+
+    Args:
+        url: scheme, host and port, such as `http://127.0.0.1:9464`.
+        token: the bearer token that guards the listener, if it has one.
+
+    Raises:
+        ConfigError: `url` isn't one of an agent, or the agent refuses the token.
+        KernobError: nobody answers there, or not with a traffic table.
+
+    """
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"{url!r} isn't the address of an agent", remedy="use http://HOST:PORT")
+    request = urllib.request.Request(url.rstrip("/") + PATH)  # noqa: S310
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with _open(request, timeout=TIMEOUT) as answer:
+            body = answer.read(MOST + 1)
+        if len(body) > MOST:
+            raise KernobError(f"the agent at {url} sent more than {MOST} bytes")
+        return msgspec.json.decode(body, type=Table)
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        if exc.code in {401, 403}:
+            raise ConfigError(
+                f"the agent at {url} refuses this token",
+                remedy="give the token it was started with",
+            ) from exc
+        raise KernobError(
+            f"{url} answers {PATH} with status {exc.code}", remedy="is this a Kernob agent?"
+        ) from exc
+    except ValueError as exc:
+        raise KernobError(
+            f"{url} sent no traffic table ({exc})", remedy="is it an agent of this version?"
+        ) from exc
+    except (OSError, http.client.HTTPException) as exc:
+        reason = getattr(exc, "reason", exc)
+        why = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        raise KernobError(
+            f"no agent answers at {url} ({why})", remedy="start one with `kernob agent`"
+        ) from exc

@@ -1,0 +1,180 @@
+"""`kernob top --once`: the figures of one interval, as JSON or as a plain table."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from kernob import rates
+from kernob.errors import KernobError
+from kernob.top import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+    from kernob.traffic import Table
+
+PATIENCE: Final = 20.0
+"""Seconds to wait for a second table, beyond the interval."""
+
+
+def once(
+    source: Callable[[], Table],
+    *,
+    out: TextIO,
+    by: str = "process",
+    interval: float = 1.0,
+    sort: str = columns.DEFAULT_SORT,
+    reverse: bool = False,
+    filter_text: str = "",
+    limit: int | None = None,
+    as_json: bool = False,
+) -> None:
+    """Writes what moved in one interval to `out`.
+
+    Args:
+        source: returns the traffic table as it is now.
+        out: where to.
+        by: `process`, `service` or `peer`.
+        interval: seconds between the two tables.
+        sort: a column of that view.
+        reverse: the other way round.
+        filter_text: as after `/` in the live table.
+        limit: how many lines; None for all.
+        as_json: one JSON object instead of a table.
+
+    Raises:
+        ConfigError: `by` or `sort` name nothing.
+        KernobError: what the source raises, or its figures don't move on.
+
+    """
+    view = columns.view_of(by)
+    order = columns.column(view, sort)
+    sample = two_tables(source, interval)
+    flows = rates.matching(sample.flows, filter_text)
+    found = [line for line in rates.lines(sample, view, flows) if not line.flows[0].gone]
+    found = columns.ordered(found, order, reverse=reverse)
+    kept, others = found[:limit], found[limit:] if limit is not None else []
+    if as_json:
+        out.write(_json(sample, view, kept, others))
+    else:
+        out.write(_text(sample, view, order, kept, others))
+
+
+def two_tables(source: Callable[[], Table], interval: float) -> rates.Sample:
+    """Returns what moved in about `interval` seconds from now.
+
+    Raises:
+        KernobError: the source has no newer table long after the interval.
+
+    """
+    meter = rates.Meter()
+    meter.add(source(), time.monotonic())
+    deadline = time.monotonic() + interval + PATIENCE
+    time.sleep(interval)
+    while (sample := meter.add(source(), time.monotonic())) is None:
+        if time.monotonic() > deadline:
+            raise KernobError("the figures don't move on", remedy="look at the agent's log")
+        # The agent's interval is longer than the one asked for, or just not over.
+        time.sleep(0.05)
+    return sample
+
+
+def _json(
+    sample: rates.Sample, view: rates.View, kept: list[rates.Line], others: list[rates.Line]
+) -> str:
+    table = sample.table
+    rest = rates.summed(others, sample.seconds)
+    answer = {
+        "time": _when(table).isoformat().replace("+00:00", "Z"),
+        "interval": sample.seconds,
+        "host": table.host,
+        "version": table.version,
+        "mode": table.mode,
+        "description": table.description,
+        "losses": table.losses,
+        "by": view,
+        "total": _figures(rates.total(sample), table),
+        "rows": [_names(line, view) | _figures(line, table) for line in kept],
+        "others": {"count": rest.count} | _figures(rest, table) if others else None,
+    }
+    return msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n"
+
+
+def _when(table: Table) -> datetime:
+    return datetime.fromtimestamp(table.time / 1e9, UTC)
+
+
+def _names(line: rates.Line, view: rates.View) -> dict[str, Any]:
+    row = line.row
+    if view == "process":
+        names = ("pid", "start", "executable", "command", "user", "unit", "container", "service")
+        return {name: getattr(row, name) for name in names} | {"ended": line.ended}
+    if view == "service":
+        return {"service": row.service, "processes": line.processes()}
+    return {
+        "peer": row.peer,
+        "port": row.port,
+        "transport": row.transport,
+        "side": row.side,
+        "services": line.names(lambda row: row.service),
+        "processes": line.processes(),
+    }
+
+
+def _figures(line: rates.Line, table: Table) -> dict[str, Any]:
+    """Returns bytes, and bytes and operations per second; None for what isn't measured."""
+    counted = columns.counts_operations(table)
+    return {
+        "transmit_rate": line.transmit_rate,
+        "receive_rate": line.receive_rate,
+        "operations_rate": line.operations_rate if counted else None,
+        "transmit": line.transmit,
+        "receive": line.receive,
+        "operations": line.operations if counted else None,
+        "connections": line.connections,
+    }
+
+
+def _text(
+    sample: rates.Sample,
+    view: rates.View,
+    order: columns.Column,
+    kept: list[rates.Line],
+    others: list[rates.Line],
+) -> str:
+    table, everything = sample.table, rates.total(sample)
+    scale = columns.Scale(
+        everything.moved_transmit + everything.moved_receive, columns.counts_operations(table)
+    )
+    # A pipe has no width: watch(1) says its own in COLUMNS.
+    fitted = columns.fit(view, shutil.get_terminal_size((160, 24)).columns, order)
+    head = (
+        f"{table.host}  {columns.mode_text(table)}  {_when(table):%Y-%m-%d %H:%M:%S} UTC"
+        f"  over {sample.seconds:.3g} s"
+        f"  transmit {rates.rate_text(everything.transmit_rate)}"
+        f"  receive {rates.rate_text(everything.receive_rate)}"
+    )
+    about = [] if table.mode == "ebpf" else [table.description]
+    lost = columns.losses_text(table)
+    titles = [columns.placed(one.title, width, right=one.number) for one, width in fitted]
+    body = [
+        [columns.placed(one.cell(line, scale), width, right=one.number) for one, width in fitted]
+        for line in kept
+    ]
+    if others:
+        rest = rates.summed(others, sample.seconds)
+        cells = columns.others_cells(rest, scale, fitted)
+        body.append(
+            [
+                columns.placed(cell, width, right=one.number)
+                for cell, (one, width) in zip(cells, fitted, strict=True)
+            ]
+        )
+    rows = [(" " * columns.GAP).join(cells).rstrip() for cells in [titles, *body]]
+    return "\n".join([head, *about, *([lost] if lost else []), *rows, ""])

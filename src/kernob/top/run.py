@@ -1,0 +1,65 @@
+"""`kernob top` in a terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from kernob.errors import KernobError
+from kernob.top import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernob.traffic import Table
+
+
+def run(
+    source: Callable[[], Table],
+    *,
+    by: str = "process",
+    interval: float = 1.0,
+    sort: str = columns.DEFAULT_SORT,
+    reverse: bool = False,
+    filter_text: str = "",
+) -> None:
+    """Shows the live table until the user leaves it.
+
+    `source` is called in a thread of its own, one call at a time, and never again after this
+    returns (unless it hangs for longer than `kernob.top.agent.TIMEOUT` at the end).
+
+    Args:
+        source: returns the traffic table as it is now. A `KernobError` it raises is shown, and
+            it is asked again.
+        by: the first view: `process`, `service` or `peer`.
+        interval: seconds between two tables.
+        sort: a column of that view.
+        reverse: the other way round.
+        filter_text: as typed after `/`.
+
+    Raises:
+        ConfigError: `by` or `sort` name nothing.
+        KernobError: there is no terminal, or an error of this program ended it.
+
+    """
+    view = columns.view_of(by)
+    columns.column(view, sort)
+    # Textual draws on stderr.
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise KernobError("the live table needs a terminal", remedy="use --once, or --once --json")
+    # A third of a second and 20 MiB, which nothing but the live table shall pay for.
+    from kernob.top.app import TopApp  # noqa: PLC0415
+    from kernob.top.themes import theme_of_terminal  # noqa: PLC0415
+
+    app = TopApp(
+        source,
+        view=view,
+        interval=interval,
+        sort=sort,
+        reverse=reverse,
+        filter_text=filter_text,
+        theme=theme_of_terminal(),
+    )
+    app.run()
+    if app.return_code:
+        raise KernobError("the live table stopped, see above")
