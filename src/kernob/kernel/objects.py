@@ -332,11 +332,12 @@ _PROGRAM = re.compile(r"libbpf: prog '([^']+)': ")
 
 def _reason(name: str, messages: Iterable[str]) -> str:
     """What libbpf said of the program, and the last lines of the verifier's log."""
+    prefix = f"libbpf: prog '{name}': "
     lines: list[str] = []
     for text in messages:
-        first, *rest = text.removeprefix(f"libbpf: prog '{name}': ").splitlines()
+        first, *rest = text.splitlines() or [""]
         if rest:
             lines += [line for line in rest if not line.startswith("--")][-_LOG_LINES:]
-        elif text.startswith(f"libbpf: prog '{name}': "):
-            lines.append(first)
+        elif first.startswith(prefix) and "failed to load" not in first:
+            lines.append(first.removeprefix(prefix))
     return "\n".join(lines)
