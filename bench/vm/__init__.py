@@ -1,0 +1,1 @@
+"""Other kernels by emulation: what loads there, and overhead counted in instructions."""
