@@ -32,6 +32,8 @@ def test_helpers_and_program_types() -> None:
     assert not features.has_helper(raw_tracepoint, 100_000)
     with pytest.raises(KernelError, match="can't try program type 100000"):
         features.has_program_type(100_000)
+    with pytest.raises(KernelError, match="program type 26 can't be tried by itself"):
+        features.has_program_type(26)
 
 
 @pytest.mark.live

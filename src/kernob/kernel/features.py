@@ -8,10 +8,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernob.errors import KernelError
 from kernob.kernel import capabilities, libbpf
 
 _RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
 _FENTRY = 24  # BPF_TRACE_FENTRY
+# BPF_PROG_TYPE_TRACING, STRUCT_OPS, EXT and LSM: libbpf guesses wrongly on later kernels.
+_NEED_TARGET = frozenset({26, 27, 28, 29})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,11 @@ def has_program_type(number: int) -> bool:
     """Returns whether programs of this type (enum bpf_prog_type) can be loaded.
 
     Raises:
-        KernelError: the kernel can't be asked, for lack of privileges.
+        KernelError: it can't be tried: there is no such type, or its programs must name what
+            they hang on (tp_btf, fentry, iterators, lsm), so that only loading one can tell.
     """
+    if number in _NEED_TARGET:
+        raise KernelError(f"program type {number} can't be tried by itself: load a program")
     return bool(
         libbpf.check(
             libbpf.library().libbpf_probe_bpf_prog_type(number, None),

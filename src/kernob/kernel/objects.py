@@ -8,11 +8,13 @@
         keys, values = network.maps["flows"].table().read()
 
 libbpf loads an object as a whole or not at all. So when the kernel refuses a program, `load` notes
-why, opens the object anew and loads it without that program.
+why, opens the object anew and loads it without that program. Where the kernel still counts maps as
+locked memory (before 5.11), libbpf lifts RLIMIT_MEMLOCK itself, after trying.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.resources
 import re
@@ -80,9 +82,13 @@ class Object:
         self._variables: dict[str, NDArray[Any]] | None = None
         self.failures: dict[str, str] = {}
         self._open()
-        self.btf = Btf(self._read_btf())
-        self.programs = {name: Program(self, name) for name in self._program_names()}
-        self.maps = {name: Map(self, name) for name in self._map_names()}
+        try:
+            self.btf = Btf(self._read_btf())
+            self.programs = {name: Program(self, name) for name in self._program_names()}
+            self.maps = {name: Map(self, name) for name in self._map_names()}
+        except KernelError:
+            self._close_handle()
+            raise
 
     @classmethod
     def open(cls, data: bytes, name: str) -> Self:
@@ -167,7 +173,7 @@ class Object:
             culprit = self._culprit(messages)
             if culprit is None:
                 raise libbpf.error(-code, f"can't load object {self.name}", tuple(messages))
-            self.failures[culprit] = _reason(culprit, messages)
+            self.failures[culprit] = _reason(culprit, code, messages)
             self._switches[culprit] = False
             self._close_handle()
             self._open()
@@ -198,10 +204,10 @@ class Object:
 
     def close(self) -> None:
         """Detaches every program and frees maps and programs; a second call does nothing."""
-        links, self._links = self._links, []
-        for link in links:
-            link.close()
-        self._close_handle()
+        with contextlib.ExitStack() as last_first:
+            last_first.callback(self._close_handle)
+            while self._links:
+                last_first.callback(self._links.pop(0).close)
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -330,7 +336,7 @@ class Object:
 _PROGRAM = re.compile(r"libbpf: prog '([^']+)': ")
 
 
-def _reason(name: str, messages: Iterable[str]) -> str:
+def _reason(name: str, code: int, messages: Iterable[str]) -> str:
     """What libbpf said of the program, and the last lines of the verifier's log."""
     prefix = f"libbpf: prog '{name}': "
     lines: list[str] = []
@@ -338,6 +344,8 @@ def _reason(name: str, messages: Iterable[str]) -> str:
         first, *rest = text.splitlines() or [""]
         if rest:
             lines += [line for line in rest if not line.startswith("--")][-_LOG_LINES:]
+        elif first.startswith(f"{prefix}BPF program load failed"):
+            lines.append(f"the kernel refuses it: {libbpf.describe(-code)}")
         elif first.startswith(prefix) and "failed to load" not in first:
             lines.append(first.removeprefix(prefix))
     return "\n".join(lines)
