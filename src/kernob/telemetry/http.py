@@ -20,7 +20,7 @@ import ssl
 import threading
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from cheroot.makefile import MakeFile
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 THREADS: Final = 4
 WAITING: Final = 32
-"""Connections that wait for a thread; further ones get 503."""
+"""Connections that wait for a thread (further ones get 503), and as many that are silent."""
 TIMEOUT: Final = 5
 """Seconds for which a client may be silent."""
 HEADER_SIZE: Final = 16 * 1024
@@ -237,7 +237,7 @@ class _Tls:
     all others waiting.
     """
 
-    makefile = MakeFile
+    makefile = staticmethod(MakeFile)
 
     def __init__(self, tls: Tls) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -257,6 +257,9 @@ class _Tls:
 
 
 class _Connection(HTTPConnection):
+    fresh = True
+    """Nothing was read yet."""
+
     def communicate(self) -> bool:
         """Answers one request; returns whether the connection stays."""
         if isinstance(self.socket, ssl.SSLSocket) and not self.requests_seen:
@@ -274,6 +277,8 @@ class _Server(HTTPServer):
     ConnectionClass = _Connection
     timeout = TIMEOUT
     shutdown_timeout = 1
+    request_queue_size = WAITING
+    keep_alive_conn_limit = WAITING
     max_request_header_size = HEADER_SIZE
     max_request_body_size = BODY_SIZE
 
@@ -295,13 +300,24 @@ class _Server(HTTPServer):
             accepted_queue_timeout=0,
         )
 
-    def bind(self, family: int, type: int, proto: int = 0) -> Any:  # noqa: A002
-        """Binds; keeps why it can't be, of which cheroot makes a longer text."""
+    def bind(self, family: int, type: int, proto: int = 0) -> None:  # noqa: A002
+        """Binds. cheroot leaves the socket open where that fails, and says why at length."""
+        sock = self.prepare_socket(self.bind_addr, family, type, proto, self.nodelay, None)
         try:
-            return super().bind(family, type, proto)
+            sock.bind(self.bind_addr)
         except OSError as error:
-            self.failure = os.strerror(error.errno) if error.errno else str(error)
+            self.failure = error.strerror or str(error)
+            sock.close()
             raise
+        self.socket = sock
+
+    def process_conn(self, conn: _Connection) -> None:
+        """Gives a connection to a thread once it says something: silence costs none."""
+        if conn.fresh and self.can_add_keepalive_connection:
+            conn.fresh = False
+            self.put_conn(conn)
+        else:
+            super().process_conn(conn)
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
         """Keeps what clients do wrong out of the log."""
