@@ -1,0 +1,57 @@
+"""What all tests share: which of them this machine can run.
+
+A test marked `live` needs a kernel and privileges that let programs be loaded. Elsewhere it is
+skipped with the reason. With `CI=true`, on a machine that can run them, a live test that is
+skipped all the same (a server or a tool is missing) fails.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kernob.errors import KernelError
+from kernob.kernel.libbpf import library
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+BPF_PROG_TYPE_RAW_TRACEPOINT = 17  # linux/bpf.h
+
+
+@functools.cache
+def why_not_live() -> str:
+    """Returns why no program can be loaded here, or nothing if it can."""
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        return "this kernel has no BTF"
+    try:
+        probed = library().libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_RAW_TRACEPOINT, None)
+    except KernelError as exc:
+        return str(exc)
+    return "" if probed == 1 else "loading programs needs root (CAP_BPF) and a kernel that lets it"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("live") and why_not_live():
+        pytest.skip(why_not_live())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if (
+        report.skipped
+        and not hasattr(report, "wasxfail")
+        and item.get_closest_marker("live")
+        and os.environ.get("CI") == "true"
+        and not why_not_live()
+    ):
+        report.outcome = "failed"
+        report.longrepr = f"a live test was skipped, and this machine can run it: {report.longrepr}"
+    return report

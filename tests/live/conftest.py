@@ -1,0 +1,79 @@
+"""Fixtures of the live tests: the workshop, what Kernob sees of it, and a second host."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.register_assert_rewrite("observer", "workshop")
+
+from observer import Observer  # noqa: E402
+from workshop import Workshop  # noqa: E402
+
+from kernob.config import Network  # noqa: E402
+from kernob.signals.network import KernelFlows  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TRAFFIC = Path(__file__).parent / "traffic"
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled puppet."""
+    target = tmp_path_factory.mktemp("traffic") / "traffic"
+    command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(
+        [*command, "-Wno-missing-field-initializers", "-o", target, *sorted(TRAFFIC.glob("*.c"))],
+        check=True,
+    )
+    return target
+
+
+@pytest.fixture
+def workshop(program: Path, tmp_path: Path) -> Iterator[Workshop]:
+    """Puppets that end with the test."""
+    workshop = Workshop(program, tmp_path)
+    yield workshop
+    workshop.close()
+
+
+@pytest.fixture(scope="session")
+def source() -> Iterator[KernelFlows]:
+    """Kernob with its default sizes; the same for most tests, since it need not be fresh."""
+    source = KernelFlows(Network())
+    yield source
+    source.close()
+
+
+@pytest.fixture
+def observer(source: KernelFlows, workshop: Workshop) -> Observer:
+    """What Kernob sees of the test's processes."""
+    return Observer(source, workshop)
+
+
+@pytest.fixture
+def second_host() -> Iterator[str]:
+    """A network namespace, joined to this one by a virtual cable: 10.99.0.1 here, .2 there."""
+    if not shutil.which("ip"):
+        pytest.skip("no ip command (Debian: iproute2)")
+    name = "kernob-test"
+    commands = (
+        f"netns add {name}",
+        f"link add kernob0 type veth peer name kernob1 netns {name}",
+        "address add 10.99.0.1/24 dev kernob0",
+        "link set kernob0 up",
+        f"-n {name} address add 10.99.0.2/24 broadcast 10.99.0.255 dev kernob1",
+        f"-n {name} link set kernob1 up",
+        f"-n {name} link set lo up",
+    )
+    for command in commands:
+        subprocess.run(["ip", *command.split()], check=True)
+    yield name
+    subprocess.run(["ip", "netns", "delete", name], check=True)
