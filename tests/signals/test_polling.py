@@ -35,7 +35,8 @@ NONE = Settled(np.zeros(0, np.intp), [])
 @contextlib.contextmanager
 def polled(**limits: int) -> Iterator[PolledFlows]:
     limits = {"flows": 65536, "peers_per_server": 64, "peers_per_client": 1024} | limits
-    with contextlib.closing(PolledFlows(SimpleNamespace(**limits))) as flows:  # type: ignore[arg-type]
+    settings: Any = SimpleNamespace(**limits)
+    with contextlib.closing(PolledFlows(settings)) as flows:
         yield flows
 
 
@@ -260,6 +261,35 @@ if os.fork() == 0:
             assert heirs(reading, port, child.pid) == [[200, 1]]
 
 
+def test_the_end_of_a_process_waits_for_its_sockets_last_figures() -> None:
+    program = """
+import os, socket, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+s.sendall(bytes(1000))
+sys.stdin.readline()
+if os.fork() == 0:
+    sys.stdin.read()
+"""
+    with polled() as flows, listening() as listener:
+        command = [sys.executable, "-c", program, str(listener.getsockname()[1])]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+            end, _ = listener.accept()
+            end.recv(1000, socket.MSG_WAITALL)
+            flows.read()
+            process = polling.start_of(child.pid), child.pid
+            assert child.stdin
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            child.wait()
+            # A connection that was reset is closed, though its heir still has the socket.
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end.close()
+
+            assert process not in flows.read().ended
+            child.stdin.close()
+            eventually(lambda: process in flows.read().ended, wanted=True)
+
+
 def heirs(reading: Reading, port: int, parent: int) -> list[list[int]]:
     others = (reading.keys["port"] == port) & ~np.isin(reading.keys["pid"], [ME, parent])
     moved: list[list[int]] = reading.values["bytes"][others].tolist()
@@ -382,7 +412,13 @@ print(flows.description)
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have another user")
+@pytest.mark.skipif(
+    subprocess.call(
+        ["setpriv", "--reuid=65534", "--clear-groups", "true"], stderr=subprocess.DEVNULL
+    )
+    != 0,
+    reason="needs root that may become another user",
+)
 def test_an_ordinary_user_sees_its_own_and_knows_what_it_misses() -> None:
     command = [sys.executable, "-c", UNPRIVILEGED]
     with (
@@ -430,10 +466,11 @@ def test_the_description_is_one_line_with_what_lifts_it() -> None:
 
 
 def test_becomes_points() -> None:
+    def identify(pid: int, start: int) -> Any:
+        return SimpleNamespace(pid=pid, start=start, service=f"service-{pid}", executable="python")
+
     accounts = Accounts(
-        identify=lambda pid, start: SimpleNamespace(  # type: ignore[arg-type,return-value]
-            pid=pid, start=start, service=f"service-{pid}", executable="python"
-        ),
+        identify=identify,
         name_peer=lambda address, _port, _transport: address_text(address),
         serves=lambda _transport, _port, _service: None,
         resource={"host.name": "here"},
