@@ -36,7 +36,7 @@ struct connection {
 	__u32 draining; /* a drain is under way */
 	__u32 claimed; /* somebody is giving it its key, or has */
 	__u32 closed;
-	__u32 last; /* the drain at the close is still to be done */
+	__u32 last; /* the drain at the close, or at the end, is still to be done */
 	__u32 counted; /* in its row's connections: not yet, NOW, or NO_MORE */
 	__u32 established; /* and read_to is valid */
 	__u8 side;
@@ -137,12 +137,21 @@ static __always_inline __u64 take(__u64 *counter)
 }
 
 /*
+ * Whether the read position means anything. It does after TCP's close, too: what had arrived by
+ * then can still be read. But to disconnect throws that away, and moves the position over it.
+ */
+static __always_inline bool position_holds(struct connection *c, struct sock *sk)
+{
+	return !c->closed || (sk->sk_shutdown == SHUTDOWN_MASK && sk->__sk_common.skc_dport);
+}
+
+/*
  * What the storage's owner has received since the last drain.
  *
  * Bytes read by splice pass no hook; the read position shows them. It also shows bytes of a
  * read that is still in progress, and these come again through the hook: `unhooked` is what was
  * counted ahead, to be paid back. Where several processes read, those bytes may be anybody's, so
- * the position waits for the close. After the close it means nothing any more.
+ * the position waits for the end.
  */
 static __always_inline __u64 take_received(struct connection *c, struct sock *sk)
 {
@@ -151,7 +160,7 @@ static __always_inline __u64 take_received(struct connection *c, struct sock *sk
 	__u32 position;
 	__s64 unhooked;
 
-	if (c->established && (last || (!c->closed && !c->shared))) {
+	if (c->established && (last || (!c->shared && position_holds(c, sk)))) {
 		position = read_position(sk);
 		/* Modulo 2^32, as the position is: however much the hooks have shown. */
 		unhooked = (__s64)ahead + (__s32)(position - c->read_to - (__u32)received);
@@ -304,15 +313,15 @@ static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int 
 	}
 	if (!c->key.transport)
 		own(c, sk, &process);
-	if (c->key.start == process.start && !c->shared && sk->__sk_common.skc_state != TCP_CLOSE) {
+	if (c->key.start == process.start && !c->shared) {
 		__sync_fetch_and_add(&c->bytes[direction], length);
 		__sync_fetch_and_add(&c->operations[direction], 1);
 		if (!*(volatile __u64 *)&c->owner)
 			drain(c, sk);
 		return 0;
 	}
-	/* A second process on the same connection, or one that has closed already. The hook
-	 * shows these bytes here; the read position must not show them to drain() again. */
+	/* A second process on the same connection. The hook shows these bytes here; the read
+	 * position must not show them to drain() again. */
 	if (c->key.transport && c->key.start != process.start && !c->shared) {
 		c->shared = 1;
 		*(volatile __u64 *)&c->owner = 0;
@@ -532,11 +541,32 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 			break;
 		__sync_lock_test_and_set(&c->closed, 1);
 		__sync_lock_test_and_set(&c->owner, 0);
-		__sync_lock_test_and_set(&c->last, 1);
+		/* The position as it is now, before a disconnect moves it. */
+		if (!c->shared)
+			__sync_lock_test_and_set(&c->last, 1);
 		drain(c, sk);
 		uncount_connection(c);
 		break;
 	}
+	return 0;
+}
+
+/* The last file of the socket is closed, long after TCP's own close perhaps: nobody reads now. */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(destroy, struct sock *sk)
+{
+	struct connection *c = bpf_sk_storage_get(&connections, sk, 0, 0);
+	struct process_key process;
+
+	if (!c || !c->closed || !sk->__sk_common.skc_dport)
+		return 0;
+	if (!c->key.transport && read_position(sk) != c->read_to) {
+		process = process_of(bpf_get_current_task_btf());
+		remember_process(bpf_get_current_task_btf(), &process);
+		own(c, sk, &process);
+	}
+	__sync_lock_test_and_set(&c->last, 1);
+	drain(c, sk);
 	return 0;
 }
 

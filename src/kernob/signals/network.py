@@ -35,7 +35,7 @@ LENGTH_EXITS: Final = (
     "inet6_receive",
 )
 """The same handler on the way out of the calls that TCP and UDP share, before Linux 6.5."""
-LIFE: Final = ("set_state", "process_exit")
+LIFE: Final = ("set_state", "destroy", "process_exit")
 DATAGRAM_PEERS: Final = (
     "send_datagram4",
     "send_datagram6",
