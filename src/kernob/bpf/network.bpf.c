@@ -26,7 +26,8 @@
 enum { NOW = 1, NO_MORE = 2 };
 
 struct connection {
-	struct flow_key key; /* the row to drain into; all zero until a process is known */
+	struct flow_key key; /* the row to drain into, once it is `named` */
+	__u64 process; /* start time of the process that it is of, whatever row that found */
 	__u64 owner; /* start time of the process that counts here; 0: nobody may */
 	__u64 bytes[2]; /* by direction, since the last drain */
 	__u64 operations[2];
@@ -35,6 +36,7 @@ struct connection {
 	__u32 unhooked; /* bytes read that no hook has shown (yet): splice, or a read in progress */
 	__u32 draining; /* a drain is under way */
 	__u32 claimed; /* somebody is giving it its key, or has */
+	__u32 named; /* a process is known, and key is valid */
 	__u32 closed;
 	__u32 last; /* the drain at the close, or at the end, is still to be done */
 	__u32 counted; /* in its row's connections: not yet, NOW, or NO_MORE */
@@ -186,7 +188,7 @@ static __noinline int drain(struct connection *c, struct sock *sk)
 	if (!c || !sk)
 		return 0;
 	for (int i = 0; i < 4; i++) {
-		if (!c->key.transport)
+		if (!c->named)
 			return 0;
 		if (__sync_lock_test_and_set(&c->draining, 1))
 			return 0; /* whoever drains looks again before it leaves */
@@ -202,15 +204,6 @@ static __noinline int drain(struct connection *c, struct sock *sk)
 			return 0;
 	}
 	return 0;
-}
-
-/* The last word of a key, with the transport, makes it valid for other processors. */
-static __always_inline void set_key(struct connection *c, struct flow_key *key)
-{
-	c->key.start = key->start;
-	__builtin_memcpy(c->key.address, key->address, sizeof(key->address));
-	c->key.pid = key->pid;
-	__sync_lock_test_and_set((__u32 *)&c->key.port, *(__u32 *)&key->port);
 }
 
 /* The row counts it from now on, and no more: each once, whoever comes first. */
@@ -235,11 +228,13 @@ static __noinline int own(struct connection *c, struct sock *sk, struct process_
 	struct flow_key key = {};
 	struct flow *row;
 
-	if (!c || !sk || !process || c->key.transport || __sync_lock_test_and_set(&c->claimed, 1))
+	if (!c || !sk || !process || c->named || __sync_lock_test_and_set(&c->claimed, 1))
 		return 0;
 	name_connection(c, sk, process, &key);
 	row = flow_row(&key);
-	set_key(c, &key);
+	c->key = key;
+	c->process = process->start;
+	__sync_lock_test_and_set(&c->named, 1);
 	if (c->established)
 		count_connection(c, row);
 	__sync_lock_test_and_set(&c->owner, process->start);
@@ -311,9 +306,9 @@ static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int 
 		name_connection(&unkept, sk, &process, &key);
 		return count_now(&key, direction, length);
 	}
-	if (!c->key.transport)
+	if (!c->named)
 		own(c, sk, &process);
-	if (c->key.start == process.start && !c->shared) {
+	if (c->named && c->process == process.start && !c->shared) {
 		__sync_fetch_and_add(&c->bytes[direction], length);
 		__sync_fetch_and_add(&c->operations[direction], 1);
 		if (!*(volatile __u64 *)&c->owner)
@@ -322,7 +317,7 @@ static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int 
 	}
 	/* A second process on the same connection. The hook shows these bytes here; the read
 	 * position must not show them to drain() again. */
-	if (c->key.transport && c->key.start != process.start && !c->shared) {
+	if (c->named && c->process != process.start && !c->shared) {
 		c->shared = 1;
 		*(volatile __u64 *)&c->owner = 0;
 		drain(c, sk);
@@ -495,7 +490,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 			c = make_connection(sk, CLIENT);
 		if (c) {
 			/* A socket may be used again after it was disconnected. */
-			__builtin_memset(&c->key, 0, sizeof(c->key));
+			c->named = 0;
 			c->side = CLIENT;
 			c->claimed = 0;
 			c->closed = 0;
@@ -515,7 +510,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 		if (c) {
 			c->read_to = read_position(sk);
 			__sync_lock_test_and_set(&c->established, 1);
-			if (c->key.transport) {
+			if (c->named) {
 				key = c->key;
 				count_connection(c, bpf_map_lookup_elem(&flows, &key));
 			}
@@ -531,7 +526,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 			break;
 		/* Nobody has used it so far, and the one that closes it is running now: not
 		 * so when it is the peer's reset that ends it. */
-		if (!c->key.transport && (new != TCP_CLOSE || sk->sk_shutdown == SHUTDOWN_MASK) &&
+		if (!c->named && (new != TCP_CLOSE || sk->sk_shutdown == SHUTDOWN_MASK) &&
 		    read_position(sk) != c->read_to) {
 			process = process_of(task);
 			remember_process(task, &process);
@@ -560,7 +555,7 @@ int BPF_PROG(destroy, struct sock *sk)
 
 	if (!c || !c->closed || !sk->__sk_common.skc_dport)
 		return 0;
-	if (!c->key.transport && read_position(sk) != c->read_to) {
+	if (!c->named && read_position(sk) != c->read_to) {
 		process = process_of(bpf_get_current_task_btf());
 		remember_process(bpf_get_current_task_btf(), &process);
 		own(c, sk, &process);
@@ -650,7 +645,7 @@ int drain_connections(struct bpf_iter__bpf_sk_storage_map *ctx)
 	c = bpf_sk_storage_get(&connections, sk, 0, 0);
 	if (!c)
 		return 0;
-	if (!c->key.transport) {
+	if (!c->named) {
 		connections_unowned++;
 		return 0;
 	}
@@ -698,7 +693,7 @@ int find_owners(struct bpf_iter__task_file *ctx)
 			return 0;
 		__sync_lock_test_and_set(&c->established, 1);
 	}
-	if (c->key.transport)
+	if (c->named)
 		return 0;
 	process = process_of(task);
 	remember_process(task, &process);
