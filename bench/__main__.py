@@ -1,0 +1,49 @@
+"""Runs the benchmarks: tables in the terminal, JSON in `bench/results.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bench import host, overhead, polling, report, scale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RESULTS: Final = host.HERE / "results.json"
+BENCHMARKS: Final[dict[str, Callable[..., dict[str, list[dict[str, Any]]]]]] = {
+    "overhead": overhead.measure,
+    "scale": scale.measure,
+    "polling": polling.measure,
+}
+
+
+def main() -> None:
+    """Runs the benchmarks that were named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--quick", action="store_true", help="one short round: noisy figures")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}")
+    if os.geteuid():
+        raise SystemExit("bench: needs root")
+    if missing := host.missing():
+        raise SystemExit(f"bench: {missing}")
+
+    results: dict[str, Any] = {"machine": host.facts(), "quick": arguments.quick}
+    for name in arguments.names or BENCHMARKS:
+        with tempfile.TemporaryDirectory(prefix="kernob-bench-") as scratch:
+            found = BENCHMARKS[name](Path(scratch), quick=arguments.quick)
+        for title, rows in found.items():
+            report.show(title, rows)
+        results |= found
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
