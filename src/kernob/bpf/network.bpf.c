@@ -123,6 +123,14 @@ static __always_inline __u32 read_position(struct sock *sk)
 	return position;
 }
 
+/* One of the connections that MPTCP's own socket, which the hooks see, is made of. */
+static __always_inline bool is_subflow(struct sock *sk)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+	return tcp && bpf_core_field_exists(tcp->is_mptcp) && tcp->is_mptcp;
+}
+
 static __always_inline void add(struct flow *row, int direction, __u64 bytes, __u64 operations)
 {
 	if (row) {
@@ -483,6 +491,10 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	if (new == TCP_LISTEN)
+		listens(sk);
+	if (is_subflow(sk))
+		return 0;
 	c = bpf_sk_storage_get(&connections, sk, 0, 0);
 	switch (new) {
 	case TCP_SYN_SENT:
@@ -515,9 +527,6 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 				count_connection(c, bpf_map_lookup_elem(&flows, &key));
 			}
 		}
-		break;
-	case TCP_LISTEN:
-		listens(sk);
 		break;
 	case TCP_FIN_WAIT1:
 	case TCP_LAST_ACK:
