@@ -41,17 +41,17 @@ class Peers:
         self._hosts_state: tuple[int, int] | None = None
         self._host_names: dict[bytes, str] = {}
         self._local: frozenset[bytes] = frozenset()
-        self._listening: Mapping[tuple[int, str], str] = {}
+        self._served: dict[tuple[int, int], str] = {}
         self._known: dict[bytes, tuple[str, bool, str]] = {}
         self.refresh()
 
-    def name(self, address: bytes, port: int, transport: str) -> str:
+    def name(self, address: bytes, port: int, transport: int) -> str:
         """Returns the peer's name, or its address as text (`192.0.2.1`, `2001:db8::1`).
 
         Args:
             address: 16 bytes, IPv4 mapped.
-            port: the peer's.
-            transport: `tcp` or `udp`.
+            port: the peer's; 0 if it is the one that called.
+            transport: IP protocol number.
         """
         known = self._known.get(address)
         if known is None:
@@ -61,15 +61,15 @@ class Peers:
         configured, local, otherwise = known
         if configured or not local:
             return configured or otherwise
-        return self._listening.get((port, transport), otherwise)
+        return self._served.get((transport, port), otherwise)
 
     def is_local(self, address: bytes) -> bool:
         """Returns whether the address is this host's."""
         return address in self._local or plain(address).is_loopback
 
-    def listen(self, services: Mapping[tuple[int, str], str]) -> None:
-        """Takes the services that listen on this host, by port and transport."""
-        self._listening = services
+    def serves(self, transport: int, port: int, service: str) -> None:
+        """Takes note that a service of this host serves a port; the latest one counts."""
+        self._served[transport, port] = service
 
     def refresh(self) -> None:
         """Looks whether this host's addresses or /etc/hosts have changed; call it now and then."""

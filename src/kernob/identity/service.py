@@ -6,12 +6,13 @@ A rule renames or groups: the first whose patterns all match gives the name.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping  # noqa: TC003  (msgspec reads the types)
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 MATCHED: Final = ("command", "container", "executable", "name", "unit", "user")
 """What rules match: the command line in one string; the container's name; the executable's base
