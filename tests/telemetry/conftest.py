@@ -26,11 +26,15 @@ def free_port() -> int:
         return port
 
 
-def wait_until(true: Callable[[], object], what: str, seconds: float = 15.0) -> None:
+def wait_until(
+    true: Callable[[], object], what: str | Callable[[], str], seconds: float = 15.0
+) -> None:
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
-            pytest.fail(f"waited {seconds} s in vain for {what}")
+            pytest.fail(
+                f"waited {seconds} s in vain for {what if isinstance(what, str) else what()}"
+            )
         time.sleep(0.02)
 
 

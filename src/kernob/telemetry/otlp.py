@@ -13,10 +13,11 @@ What opentelemetry-exporter-otlp 1.45.2 does by itself, and what is done here ab
   the pause between two tries, not a request on its way (gRPC: both).
 - It only says success or failure; why stands in its log. The sender reads that log, and keeps it
   from the user's: one line at each change of state is enough.
-- It takes redirects for success and doesn't look at `partial_success`. A hook on its HTTP session
-  does both here; gRPC has no such place, so there `rejected` stays 0.
-- It tries again what the collector refused for good only over gRPC (the hook sees HTTP's status);
-  what is tried in vain is pushed out of the queue at last, and counted.
+- Over HTTP it takes redirects for success, doesn't look at `partial_success`, and lets the
+  variable REQUESTS_CA_BUNDLE overrule its certificate. The HTTP session it is given here sees to
+  all three. gRPC has no such place, so there `rejected` stays 0.
+- What the collector refused for good shows only in HTTP's status. Over gRPC it is tried again
+  until it is pushed out of the queue, and counted.
 - Timeouts in the environment it takes for seconds, where the specification has milliseconds;
   `none` as compression over gRPC it refuses; a certificate that can't be read it ignores (gRPC) or
   finds out at each request (HTTP). `settings` reads these variables, by the specification.
@@ -344,12 +345,13 @@ class Sender:
         return result.name == "SUCCESS"
 
     def _answered(self, status: int, rejected: int, message: str) -> None:
-        """Takes the status of an answer over HTTP and what it says of rejected points."""
+        """Takes how a request over HTTP ended (see `otlp_http.exporter`)."""
         self._status = status
-        with self._lock:
-            self._count(rejected=rejected)
-            if message:
-                self._state = replace(self._state, last_error=message[:ERROR_LENGTH])
+        self._error = message[:ERROR_LENGTH]
+        if rejected:
+            with self._lock:
+                self._state = replace(self._state, last_error=self._error)
+                self._count(rejected=rejected)
 
     def _heard(self, message: str) -> None:
         """Takes what the exporter says in its log: the first line of a request says why."""

@@ -1,4 +1,4 @@
-"""OpenTelemetry's OTLP exporter over HTTP, with a look at what it leaves out (see `otlp`)."""
+"""OpenTelemetry's OTLP exporter over HTTP, on a session that sees to what it leaves out."""
 
 from __future__ import annotations
 
@@ -22,22 +22,9 @@ if TYPE_CHECKING:
 def exporter(settings: Settings, answered: Callable[[int, int, str], None]) -> OTLPMetricExporter:
     """Returns an exporter.
 
-    It calls `answered` with the status of each answer, the number of points that the collector
-    says it rejected, and what it says about them.
+    After each request it calls `answered` with the answer's status (0 if there was none), how many
+    points the collector says it rejected, and what went wrong, if anything.
     """
-
-    def look(response: requests.Response, **_: Any) -> None:
-        rejected, message = 0, ""
-        if response.ok and "protobuf" in response.headers.get("Content-Type", ""):
-            partial = ExportMetricsServiceResponse.FromString(response.content).partial_success
-            rejected, message = partial.rejected_data_points, partial.error_message
-        answered(response.status_code, rejected, message)
-        if response.is_redirect:
-            response.close()
-            raise ExportError(f"the collector redirects to {response.headers['Location']}")
-
-    session = requests.Session()
-    session.hooks["response"].append(look)
     return OTLPMetricExporter(
         endpoint=settings.endpoint,
         certificate_file=settings.certificate or None,
@@ -45,5 +32,38 @@ def exporter(settings: Settings, answered: Callable[[int, int, str], None]) -> O
         client_key_file=settings.client_key or None,
         timeout=settings.timeout,
         compression=Compression(settings.compression),
-        session=session,
+        session=_Session(answered),
     )
+
+
+class _Session(requests.Session):
+    def __init__(self, answered: Callable[[int, int, str], None]) -> None:
+        super().__init__()
+        self._answered = answered
+
+    def request(self, *arguments: Any, **named: Any) -> requests.Response:
+        """Returns the answer.
+
+        Raises:
+            ExportError: a redirect, which the exporter would take for success.
+            requests.RequestException: there was no answer.
+        """
+        # Said here, the certificate goes before REQUESTS_CA_BUNDLE; said of the session, after.
+        named.setdefault("verify", self.verify)
+        try:
+            response = super().request(*arguments, **named)
+        except requests.RequestException as error:
+            self._answered(0, 0, f"{type(error).__name__}: {error}")
+            raise
+        rejected, message = 0, ""
+        if response.is_redirect:
+            message = f"the collector redirects to {response.headers['Location']}"
+        elif not response.ok:
+            message = f"the collector answers {response.status_code} {response.reason}"
+        elif "protobuf" in response.headers.get("Content-Type", ""):
+            partial = ExportMetricsServiceResponse.FromString(response.content).partial_success
+            rejected, message = partial.rejected_data_points, partial.error_message
+        self._answered(response.status_code, rejected, message)
+        if response.is_redirect:
+            raise ExportError(message)
+        return response
