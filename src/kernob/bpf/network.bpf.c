@@ -42,6 +42,7 @@ struct connection {
 	__u32 counted; /* in its row's connections: not yet, NOW, or NO_MORE */
 	__u32 established; /* and read_to is valid */
 	__u8 side;
+	__u8 older; /* than the agent */
 	__u8 shared; /* more than one process uses it: nobody owns it any more */
 };
 
@@ -174,8 +175,13 @@ static __always_inline __u64 take_received(struct connection *c, struct sock *sk
 		position = read_position(sk);
 		/* Modulo 2^32, as the position is: however much the hooks have shown. */
 		unhooked = (__s64)ahead + (__s32)(position - c->read_to - (__u32)received);
-		if (unhooked < 0)
+		if (unhooked < 0) {
+			/* An urgent byte, read before the position has passed it: it will. Where a
+			 * connection is older than the agent it is a read that had begun before. */
+			if (!c->older)
+				position -= unhooked;
 			unhooked = 0;
+		}
 		c->read_to = position;
 		c->unhooked = unhooked;
 		return received + unhooked - ahead;
@@ -306,6 +312,7 @@ static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int 
 		if (c) {
 			if (direction == RECEIVE)
 				c->read_to -= length;
+			c->older = 1;
 			__sync_lock_test_and_set(&c->established, 1);
 		}
 	}
@@ -506,6 +513,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 			c->side = CLIENT;
 			c->claimed = 0;
 			c->closed = 0;
+			c->older = 0;
 			c->last = 0;
 			c->shared = 0;
 			c->established = 0;
@@ -519,7 +527,8 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 	case TCP_ESTABLISHED:
 		if (!c)
 			c = make_connection(sk, SERVER);
-		if (c) {
+		/* By fast open, it may have been read from already. */
+		if (c && !c->established) {
 			c->read_to = read_position(sk);
 			__sync_lock_test_and_set(&c->established, 1);
 			if (c->named) {
@@ -700,6 +709,7 @@ int find_owners(struct bpf_iter__task_file *ctx)
 		c = make_connection(sk, guess_side(sk));
 		if (!c)
 			return 0;
+		c->older = 1;
 		__sync_lock_test_and_set(&c->established, 1);
 	}
 	if (c->named)
