@@ -310,9 +310,15 @@ def test_a_large_snapshot_goes_in_parts_and_once(collector: Collector, protocol:
 @pytest.mark.server
 @BOTH
 def test_mutual_tls(
-    collector_binary: str, tmp_path: Path, certificates: Certificates, protocol: str
+    collector_binary: str,
+    tmp_path: Path,
+    certificates: Certificates,
+    protocol: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     c = certificates
+    # Of no weight beside OpenTelemetry's own variable.
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(c.stranger))
     tls = (
         f', tls: {{cert_file: "{c.server}", key_file: "{c.server_key}", client_ca_file: "{c.ca}"}}'
     )

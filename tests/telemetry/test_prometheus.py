@@ -279,12 +279,14 @@ class Scraped:
 
     def __init__(self) -> None:
         self.accepted: set[str] = set()
+        self.pages = 0
         self.listener = Listener("127.0.0.1:0", {"/metrics": self._serve})
         self.listener.start()
 
     def _serve(self, request: Request) -> Response:
         kind, body = prometheus.render(snapshot(), request.header("accept"))
         self.accepted.add(kind)
+        self.pages += "vm_promscrape" in request.header("user-agent")
         return Response(200, kind, body)
 
 
@@ -338,7 +340,11 @@ def victoria_url(scraped: Scraped, tmp_path_factory: pytest.TempPathFactory) -> 
                f"-httpListenAddr=127.0.0.1:{port}", "-search.latencyOffset=0s",
                "-memory.allowedBytes=64MB"]  # fmt: skip
     url = f"http://127.0.0.1:{port}"
+    before = scraped.pages
     for _ in running(command, port, folder / "log"):
+        wait_until(lambda: scraped.pages > before + 1, "two scrapes")
+        # What it has taken can be found after seconds, or at once when told to.
+        urllib.request.urlopen(f"{url}/internal/force_flush", timeout=10).close()
         yield url
 
 

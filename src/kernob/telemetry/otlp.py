@@ -4,7 +4,8 @@ The sender keeps cumulative snapshots in a bounded queue and makes deltas only w
 against what the collector last acknowledged. So a collector that is down, and even a snapshot that
 had to be dropped, costs resolution and never a byte: the next delta spans the gap. (Only a series
 that comes and goes within dropped snapshots is never seen: a process that lived so short. Its
-bytes are in its service's totals.)
+bytes are in its service's totals.) Where only the answer is lost, what had arrived is sent again:
+OTLP delivers at least once, and a delta then counts twice; a cumulative value never does.
 
 What opentelemetry-exporter-otlp 1.45.2 does by itself, and what is done here about it:
 
