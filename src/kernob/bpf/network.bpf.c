@@ -410,6 +410,17 @@ static __noinline int moved_slowly(struct sock *sk, struct connection *c, int le
 	return 0;
 }
 
+/* The peer of a datagram that was not sent must not pass for that of the next one. */
+static __noinline int forget_datagram(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct datagram *datagram = bpf_map_lookup_elem(&datagrams, &thread);
+
+	if (datagram)
+		datagram->socket = 0;
+	return 0;
+}
+
 static __always_inline int moved(struct sock *sk, int length, int direction)
 {
 	struct connection *c;
@@ -417,7 +428,8 @@ static __always_inline int moved(struct sock *sk, int length, int direction)
 	__u16 family;
 
 	if (length < 0)
-		return 0;
+		return sk->sk_protocol == IPPROTO_UDP && direction == TRANSMIT ? forget_datagram()
+									       : 0;
 	family = sk->__sk_common.skc_family;
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
