@@ -92,7 +92,7 @@ def visit(tool: Tool, cases: list[Case], seconds: float) -> Visit:
         run = samples[case.name].run
         counted = tool.seen(case.server.port, (case.server.pid, run.pid))
         if counted is not None:
-            seen[case.name] = (counted[0] / run.moved, counted[1] / run.moved)
+            seen[case.name] = (counted[0] / run.moved[0], counted[1] / run.moved[1])
     resident = host.resident_mib(tool.pid) if tool.pid else None
     return Visit(samples, seen, idle_cpu, resident)
 

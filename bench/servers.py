@@ -37,6 +37,7 @@ http {{
   server {{ listen 127.0.0.1:{status}; location / {{ stub_status; }} }}
 }}
 """
+SCRIPT: Final = 'done = function(summary) print("read", summary.bytes) end'
 _UNITS: Final = {"us": 1.0, "ms": 1e3, "s": 1e6}
 
 
@@ -48,7 +49,7 @@ class Run:
         rate: requests per second.
         p50: median latency in microseconds.
         p99: of the latency, in microseconds.
-        moved: bytes in both directions, as one end counts them.
+        moved: bytes in both directions, counted at the server, counted at its clients.
         pid: of the load generator.
 
     """
@@ -56,7 +57,7 @@ class Run:
     rate: float
     p50: float
     p99: float
-    moved: int
+    moved: tuple[int, int]
     pid: int
 
 
@@ -75,8 +76,9 @@ class Server(Protocol):
 class Nginx:
     """nginx that answers "hello world", under wrk."""
 
-    def __init__(self, pid: int, port: int, status: int) -> None:
+    def __init__(self, pid: int, port: int, status: int, script: Path) -> None:
         self.pid = pid
+        self._script = script
         self.port = port
         self._status = status
         self.request = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
@@ -88,18 +90,23 @@ class Nginx:
             return int(response.read().split()[9])
 
     def saturate(self, seconds: float) -> Run:
-        """Runs wrk; what moved is known by nginx's count of requests, all of one size."""
+        """Runs wrk; what moved is known by nginx's count of requests, all of one size.
+
+        wrk says how much it has read: it ends without the responses that are on their way.
+        """
         before = self._requests()
         pid, output = _run(
             *("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--latency"),
-            f"http://127.0.0.1:{self.port}/",
+            *("-s", str(self._script), f"http://127.0.0.1:{self.port}/"),
         )
         requests = self._requests() - before - 1
         rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
         latency = dict(re.findall(r"(\d+)%\s+([\d.]+[mu]?s)", output))
-        if not rate or "Non-2xx" in output or "Socket errors" in output:
+        read = re.search(r"read\s+(\d+)", output)
+        if not rate or not read or "Non-2xx" in output or "Socket errors" in output:
             raise SystemExit(f"bench: wrk: {output}")
-        moved = requests * (len(self.request) + self.response_length)
+        asked, answered = requests * len(self.request), requests * self.response_length
+        moved = asked + answered, asked + int(read[1])
         return Run(
             float(rate[1]), _microseconds(latency["50"]), _microseconds(latency["99"]), moved, pid
         )
@@ -137,7 +144,7 @@ class Redis:
         moved = self._moved()[0] - before - of_asking
         _, rate, _, _, p50, _, p99, _ = next(csv.reader([output.splitlines()[-1]]))
         self._rate = float(rate)  # How many requests the next run needs.
-        return Run(self._rate, float(p50) * 1e3, float(p99) * 1e3, moved, pid)
+        return Run(self._rate, float(p50) * 1e3, float(p99) * 1e3, (moved, moved), pid)
 
 
 @contextlib.contextmanager
@@ -147,9 +154,11 @@ def nginx(scratch: Path) -> Iterator[Nginx]:
     configuration = scratch / f"nginx-{port}.conf"
     configuration.write_text(NGINX.format(scratch=scratch, port=port, status=status))
     process = subprocess.Popen(["nginx", "-c", str(configuration)], text=True)
+    script = scratch / "wrk.lua"
+    script.write_text(SCRIPT)
     with host.running(process):
         host.wait_for(lambda: host.listens(status), "nginx")
-        yield Nginx(process.pid, port, status)
+        yield Nginx(process.pid, port, status, script)
 
 
 @contextlib.contextmanager
@@ -178,7 +187,7 @@ def pace(client: Path, server: Server, rate: int, seconds: float, pipeline: int 
     )
     done = json.loads(output)
     moved = done["sent"] + done["received"]
-    return Run(done["requests"] / done["seconds"], done["p50"], done["p99"], moved, pid)
+    return Run(done["requests"] / done["seconds"], done["p50"], done["p99"], (moved, moved), pid)
 
 
 def _run(*command: str) -> tuple[int, str]:
