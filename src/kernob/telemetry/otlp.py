@@ -25,7 +25,7 @@ What opentelemetry-exporter-otlp 1.45.2 does by itself, and what is done here ab
 - `max_export_batch_size` sends a batch again that was acknowledged if a later one fails, which
   would count deltas twice. Snapshots are split here instead, each part acknowledged on its own.
 
-OpenTelemetry's exporters are imported when a sender starts: HTTP takes 15 MiB of memory, gRPC 25.
+OpenTelemetry's exporters are imported when a sender starts: HTTP takes 16 MiB of memory, gRPC 22.
 """
 
 from __future__ import annotations
