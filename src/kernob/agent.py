@@ -28,7 +28,7 @@ from kernob.telemetry.model import Points, SeriesLimit, Snapshot, attributes
 if TYPE_CHECKING:
     from types import FrameType
 
-    from kernob.config import Config
+    from kernob.config import Loaded
     from kernob.telemetry.otlp import Sender
 
 log = logging.getLogger(__name__)
@@ -52,12 +52,14 @@ class Agent:
         KernelError: eBPF was asked for and can't be had.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, loaded: Loaded) -> None:
+        config = loaded.config
         self._config = config
+        self._otlp = loaded.otlp
         self._stop = threading.Event()
         self._lock = take_lock(LOCK)
         self._listener: Listener | None = None
-        if config.prometheus.listen is not None:
+        if config.prometheus.enabled:
             self._listener = Listener(
                 config.prometheus.listen,
                 {"/metrics": self._serve_metrics, "/api/network": self._serve_table},
@@ -77,12 +79,12 @@ class Agent:
         self._latest = self._collect()
 
     def _make_sender(self) -> Sender | None:
-        if not self._config.otlp.enabled:
+        if not self._otlp.enabled:
             return None
         # Imported only when it is used: the exporters cost 20 MiB.
         from kernob.telemetry.otlp import Sender  # noqa: PLC0415
 
-        return Sender(self._config.otlp)
+        return Sender(self._otlp)
 
     # -- one collection ------------------------------------------------------------------------
 
@@ -149,7 +151,7 @@ class Agent:
             self._listener.start()
             log.info("metrics on %s/metrics", self._listener.url)
         if self._sender:
-            log.info("sending to %s every %g s", self._sender.endpoint, self._config.otlp.interval)
+            log.info("sending to %s every %g s", self._sender.endpoint, self._otlp.interval)
         log.info("%s", self._collector.source.description)
         try:
             self._loop()
@@ -157,7 +159,7 @@ class Agent:
             self.close()
 
     def _loop(self) -> None:
-        interval, export_every = self._config.agent.interval, self._config.otlp.interval
+        interval, export_every = float(self._config.agent.interval), self._otlp.interval
         next_collection = time.monotonic() + interval
         next_export = time.monotonic() + export_every
         offset = time.time() - time.monotonic()

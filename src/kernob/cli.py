@@ -19,7 +19,7 @@ from kernob.logs import set_up_logging
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kernob.config import Config
+    from kernob.config import Config, Loaded
     from kernob.traffic import Table
 
 log = logging.getLogger("kernob")
@@ -42,7 +42,7 @@ def flags_of(**flags: object) -> dict[str, object]:
     }
 
 
-def load(path: Path | None, **flags: object) -> Config:
+def load(path: Path | None, **flags: object) -> Loaded:
     """Returns the configuration in force.
 
     Raises:
@@ -61,8 +61,8 @@ def traffic_source(settings: Config, *, own: bool) -> Iterator[Callable[[], Tabl
     from kernob.top import traffic_from_agent  # noqa: PLC0415
 
     address = settings.prometheus
-    if address.listen is not None and not own:
-        ask = functools.partial(traffic_from_agent, address.url, address.token)
+    if address.enabled and not own:
+        ask = functools.partial(traffic_from_agent, address.url, address.token())
         try:
             ask()
         except ConfigError:
@@ -107,7 +107,7 @@ def agent(
         prometheus__listen=listen,
         otlp__endpoint=otlp,
     )
-    set_up_logging(settings.log)
+    set_up_logging(settings.config.log)
     Agent(settings).run()
 
 
@@ -116,7 +116,7 @@ def agent(
 @click.option("--mode", type=click.Choice(["auto", "ebpf", "polling"]), help="How to count.")
 @click.option("--by", type=click.Choice(["process", "service", "peer"]), default="process")
 @click.option("--sort", default="rate", show_default=True, help="The column to sort by.")
-@click.option("--filter", "pattern", default="", help="Only rows that contain this text.")
+@click.option("--filter", "filter_text", default="", help="Only rows that contain this text.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True)
 @click.option("--once", is_flag=True, help="Print one table and exit.")
@@ -126,7 +126,7 @@ def top(
     mode: str | None,
     by: str,
     sort: str,
-    pattern: str,
+    filter_text: str,
     limit: int,
     interval: float,
     once: bool,  # noqa: FBT001
@@ -135,7 +135,7 @@ def top(
     """Shows live who moves how much; reads a running agent, or counts itself."""
     from kernob import top as view  # noqa: PLC0415
 
-    settings = load(path, agent__mode=mode)
+    settings = load(path, agent__mode=mode).config
     set_up_logging(settings.log, quiet=True)
     with traffic_source(settings, own=mode is not None) as source:
         if once:
@@ -143,14 +143,14 @@ def top(
                 source,
                 by=by,
                 sort=sort,
-                pattern=pattern,
+                filter_text=filter_text,
                 limit=limit,
                 interval=interval,
                 as_json=as_json,
                 out=sys.stdout,
             )
         else:
-            view.run(source, by=by, sort=sort, pattern=pattern, interval=interval)
+            view.run(source, by=by, sort=sort, filter_text=filter_text, interval=interval)
 
 
 @kernob.command()
@@ -160,7 +160,7 @@ def doctor(path: Path | None, as_json: bool) -> None:  # noqa: FBT001
     """Says what this kernel and these privileges allow, and what to do about the rest."""
     from kernob import doctor as checks  # noqa: PLC0415
 
-    settings = load(path)
+    settings = load(path).config
     set_up_logging(settings.log, quiet=True)
     sys.exit(checks.run(settings, as_json=as_json, out=sys.stdout))
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kernob import __version__
 from kernob.errors import KernelError
 from kernob.identity.peers import Peers
-from kernob.identity.processes import Processes
+from kernob.identity.process import Processes
 from kernob.signals.accounts import Accounts
 from kernob.traffic import Table, rows_of
 
 if TYPE_CHECKING:
     from kernob.config import Config
-    from kernob.identity.processes import Process
+    from kernob.identity.process import Process
     from kernob.signals.accounts import FlowSource
-    from kernob.telemetry.model import Points
+    from kernob.telemetry.model import AttributeValue, Points
+
+NAMES_SECONDS: Final = 30.0
+"""How often this host's addresses and /etc/hosts are looked at."""
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +59,14 @@ class Collector:
         self._processes = Processes(config.services)
         self._peers = Peers(config.peers)
         self._host = platform.node()
+        self.resource: dict[str, AttributeValue] = {"host.name": self._host}
+        self._next_refresh = 0.0
         now = time.time_ns()
         self.accounts = Accounts(
             identify=self._identify,
             name_peer=self._peers.name,
             serves=self._peers.serves,
-            resource={"host.name": self._host},
+            resource=self.resource,
             start=now,
             boot=now - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             peers_per_server=config.network.peers_per_server,
@@ -77,7 +82,12 @@ class Collector:
         Raises:
             KernelError: the source can't be read.
         """
-        self._peers.refresh()
+        now = time.monotonic()
+        if now >= self._next_refresh:
+            self._next_refresh = now + NAMES_SECONDS
+            self._peers.refresh()
+        for process in self._processes.refresh():
+            self.accounts.rename(process)
         reading = self.source.read()
         settled = self.accounts.update(reading)
         self.source.settle(reading, settled)

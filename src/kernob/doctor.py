@@ -14,7 +14,7 @@ from kernob.errors import KernobError
 from kernob.kernel import features
 from kernob.rates import bytes_text
 from kernob.signals.network import LOSSES, KernelFlows
-from kernob.top.agent import traffic_from_agent
+from kernob.top import traffic_from_agent
 
 if TYPE_CHECKING:
     from kernob.config import Config
@@ -87,10 +87,10 @@ def examine(config: Config) -> Diagnosis:
 
 
 def _ask_agent(config: Config) -> Table | None:
-    if config.prometheus.listen is None:
+    if not config.prometheus.enabled:
         return None
     try:
-        return traffic_from_agent(config.prometheus.url, config.prometheus.token)
+        return traffic_from_agent(config.prometheus.url, config.prometheus.token())
     except KernobError:
         # No agent runs here: what it lost can't be told, and the report says so.
         return None

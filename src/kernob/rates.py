@@ -37,7 +37,7 @@ def scaled(value: float) -> tuple[str, str]:
 
     Below 1,000 it is a whole number; what isn't zero never reads "0", but "<1".
     """
-    if 0 < value < 0.5:  # noqa: PLR2004
+    if 0 < value <= 0.5:  # noqa: PLR2004
         return "<1", ""
     if value < 999.5:  # noqa: PLR2004
         return f"{value:.0f}", ""

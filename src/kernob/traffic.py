@@ -80,7 +80,7 @@ def rows_of(accounts: Accounts) -> list[Row]:
             command=" ".join(flow.process.command),
             user=flow.process.user,
             unit=flow.process.unit,
-            container=flow.process.container,
+            container=flow.process.container.name if flow.process.container else "",
             service=flow.process.service,
             transport=flow.peer.transport,
             type=flow.peer.type,

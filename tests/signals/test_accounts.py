@@ -235,6 +235,25 @@ def test_the_row_of_zeros_is_the_overflow_series() -> None:
     assert io.values.tolist() == [3, 4]
 
 
+def test_a_process_that_executes_another_program_changes_its_service() -> None:
+    book = accounts()
+    book.update(reading(Row(pid=2, bytes=(10, 0), connections=1)))
+    later = SimpleNamespace(pid=2, start=1000, service="other", executable="program-other")
+
+    book.rename(later)  # type: ignore[arg-type]
+    book.update(reading(Row(pid=2, bytes=(13, 0), connections=1)))
+
+    points = book.points()
+    [io] = [p for p in points if p.metric == SERVICE_IO]
+    by_service: dict[Any, int] = defaultdict(int)
+    for series, value in zip(io.series, io.values, strict=True):
+        by_service[dict(series.attributes)["service.name"]] += int(value)
+    assert by_service == {"service-1": 10, "other": 3}
+    assert values(points, PROCESS_IO)["transmit", "tcp", "program-other", 2, "other"] == 13
+    book.update(reading(Row(pid=2, bytes=(14, 0)), ended=((1000, 2),)))
+    assert sum(values(book.points(), SERVICE_IO).values()) == 14
+
+
 def test_rows_that_were_never_used_make_no_series() -> None:
     book = accounts()
 

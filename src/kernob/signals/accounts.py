@@ -14,14 +14,23 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from kernob.telemetry.model import OVERFLOW, Attributes, Kind, Metric, Points, Series, attributes
+from kernob.telemetry.model import (
+    OVERFLOW,
+    Attributes,
+    AttributeValue,
+    Kind,
+    Metric,
+    Points,
+    Series,
+    attributes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
-    from kernob.identity.processes import Process
+    from kernob.identity.process import Process
 
 DIRECTIONS: Final = ("transmit", "receive")
 """Values of `network.io.direction`, in the order of the kernel's enum direction."""
@@ -89,7 +98,7 @@ class Peer:
     port: int
     side: str
 
-    def attributes(self) -> dict[str, str | int]:
+    def attributes(self) -> dict[str, AttributeValue]:
         """Returns the attributes that the three metrics of a service share."""
         return {
             "service.name": self.service,
@@ -138,6 +147,9 @@ class FlowSource(Protocol):
     def fill(self) -> dict[str, tuple[int, int]]:
         """Returns entries and capacity of each table."""
 
+    def program_seconds(self) -> dict[str, float]:
+        """Returns the mean time of one run of each program in the kernel; empty if unknown."""
+
     def close(self) -> None:
         """Gives everything back."""
 
@@ -172,9 +184,9 @@ class Accounts:
 
     Args:
         identify: the process of an id; called once for each.
-        name_peer: what to call an address (16 bytes) and port that a process calls or is
-            called from; called once for each row.
-        serves: told that a service of this host serves a port (transport, port).
+        name_peer: what to call an address (16 bytes), port (0: unknown) and transport (IP
+            protocol number); called once for each row.
+        serves: told of a transport and port of this host, and the service behind it.
         resource: attributes of this host, part of every series' resource.
         start: since when everything counts, nanoseconds since the Unix epoch.
         boot: when the host started, nanoseconds since the Unix epoch.
@@ -188,7 +200,7 @@ class Accounts:
         identify: Callable[[int, int], Process],
         name_peer: Callable[[bytes, int, int], str],
         serves: Callable[[int, int, str], None],
-        resource: dict[str, str | int | float | bool],
+        resource: dict[str, AttributeValue],
         start: int,
         boot: int,
         peers_per_server: int,
@@ -207,6 +219,8 @@ class Accounts:
         self._free: list[int] = []
         self._bytes = np.zeros((64, 2), np.uint64)
         self._operations = np.zeros((64, 2), np.uint64)
+        self._settled_bytes = np.zeros((64, 2), np.uint64)
+        self._settled_operations = np.zeros((64, 2), np.uint64)
         self._connections = np.zeros(64, np.int64)
         self._group = np.zeros(64, np.intp)
         self._process_group = np.zeros(64, np.intp)
@@ -270,7 +284,10 @@ class Accounts:
         return row
 
     def _grow(self) -> None:
-        for field in ("_bytes", "_operations", "_connections", "_group", "_process_group", "_live"):
+        for field in (
+            *("_bytes", "_operations", "_settled_bytes", "_settled_operations"),
+            *("_connections", "_group", "_process_group", "_live"),
+        ):
             array = getattr(self, field)
             setattr(self, field, np.concatenate([array, np.zeros_like(array)]))
 
@@ -315,7 +332,7 @@ class Accounts:
         group = self._groups.get(peer)
         if group is None:
             group = self._groups[peer] = self._folded.add_group()
-            own: dict[str, Any] = peer.attributes() if peer else dict(OVERFLOW)
+            own = peer.attributes() if peer else dict(OVERFLOW)
             resource = self._resource_of(peer.service if peer else None)
             for direction in DIRECTIONS:
                 point = attributes({**own, "network.io.direction": direction})
@@ -345,24 +362,50 @@ class Accounts:
             group = self._free_process_groups.pop() if self._free_process_groups else taken
             self._process_groups[key] = group
             if not owner.ended:
-                first, second = (
-                    Series(
-                        self._resource_of(process.service),
-                        attributes(
-                            {
-                                "process.pid": process.pid,
-                                "process.executable.name": process.executable,
-                                "service.name": process.service,
-                                "network.io.direction": direction,
-                                "network.transport": transport,
-                            }
-                        ),
-                        max(self._start, self._boot + process.start),
-                    )
-                    for direction in DIRECTIONS
-                )
-                self._process_series[group] = (first, second)
+                self._process_series[group] = self._series_of(process, transport)
         return group
+
+    def _series_of(self, process: Process, transport: str) -> tuple[Series, Series]:
+        """Returns the series of a process by direction."""
+        own: dict[str, AttributeValue] = {
+            "process.pid": process.pid,
+            "process.executable.name": process.executable,
+            "service.name": process.service,
+            "network.transport": transport,
+        }
+        resource = self._resource_of(process.service)
+        start = max(self._start, self._boot + process.start)
+        first, second = (
+            Series(resource, attributes({**own, "network.io.direction": direction}), start)
+            for direction in DIRECTIONS
+        )
+        return first, second
+
+    def rename(self, process: Process) -> None:
+        """Takes in that a process runs another program or belongs elsewhere now.
+
+        What it has moved so far stays its former service's, the rest is the new one's.
+        """
+        owner = self._owners.get((process.start, process.pid))
+        if owner is None or owner.ended:
+            return
+        owner.process = process
+        for row, peer in owner.rows.items():
+            self._settle(row)
+            owner.rows[row] = moved = replace(peer, service=process.service)
+            self._group[row] = self._group_of(moved)
+        for transport in TRANSPORTS.values():
+            group = self._process_groups.get(((process.start, process.pid), transport))
+            if group is not None:
+                self._process_series[group] = self._series_of(process, transport)
+
+    def _settle(self, row: int) -> None:
+        """Adds to its service for good what a row has counted and the service has not."""
+        group = self._group[row]
+        self._folded.bytes[group] += self._bytes[row] - self._settled_bytes[row]
+        self._folded.operations[group] += self._operations[row] - self._settled_operations[row]
+        self._settled_bytes[row] = self._bytes[row]
+        self._settled_operations[row] = self._operations[row]
 
     # -- rows out ------------------------------------------------------------------------------
 
@@ -376,9 +419,7 @@ class Accounts:
         for process, owner in [item for item in self._owners.items() if item[1].ended]:
             positions = positions or {int(row): p for p, row in enumerate(index)}
             for row in [r for r in owner.rows if self._connections[r] <= 0 and r in positions]:
-                group = self._group[row]
-                self._folded.bytes[group] += self._bytes[row]
-                self._folded.operations[group] += self._operations[row]
+                self._settle(row)
                 self._release(owner, row)
                 final.append(positions[row])
             if not owner.rows:
@@ -404,8 +445,8 @@ class Accounts:
     def _release(self, owner: _Owner, row: int) -> None:
         del owner.rows[row]
         self._live[row] = False
-        self._bytes[row] = 0
-        self._operations[row] = 0
+        self._bytes[row] = self._operations[row] = 0
+        self._settled_bytes[row] = self._settled_operations[row] = 0
         self._connections[row] = 0
         self._free.append(row)
 
@@ -425,8 +466,8 @@ class Accounts:
         size = self._folded.size
         moved, operations = self._folded.bytes[:size].copy(), self._folded.operations[:size].copy()
         connections = np.zeros(size, np.int64)
-        np.add.at(moved, groups, self._bytes[rows])
-        np.add.at(operations, groups, self._operations[rows])
+        np.add.at(moved, groups, self._bytes[rows] - self._settled_bytes[rows])
+        np.add.at(operations, groups, self._operations[rows] - self._settled_operations[rows])
         np.add.at(connections, groups, self._connections[rows])
 
         self._show(operations.any(axis=1) | moved.any(axis=1) | (connections != 0))
@@ -442,7 +483,12 @@ class Accounts:
         return (
             Points(PROCESS_IO, process_series, of_process[alive].reshape(-1)),
             Points(SERVICE_IO, self._shown_io, moved.reshape(-1)[both]),
-            Points(OPERATIONS, self._shown_io, operations.reshape(-1)[both]),
+            # Polling can't see operations: then there are none, and not zeros.
+            *(
+                [Points(OPERATIONS, self._shown_io, operations.reshape(-1)[both])]
+                if operations.any()
+                else []
+            ),
             Points(CONNECTIONS, self._shown_connections, connections[self._shown]),
         )
 

@@ -48,7 +48,7 @@ EXPORTS: Final = Metric(
     "kernob.agent.exports", Kind.COUNTER, "{snapshot}", "Snapshots by what became of them."
 )
 MODE: Final = Metric(
-    "kernob.agent.info", Kind.GAUGE, "1", "Always 1; says how the agent knows what it reports."
+    "kernob.agent.info", Kind.GAUGE, "", "Always 1; says how the agent knows what it reports."
 )
 
 _PAGE: Final = resource.getpagesize()

@@ -139,21 +139,25 @@ class KernelFlows:
             zip(ends["start"].tolist(), ends["pid"].tolist(), strict=True)
         )
         self._drain.read()
-        self._find_owners()
+        if self._find_owners():
+            # What splice alone has read of theirs so far: no hook showed it.
+            self._drain.read()
         keys, values = self._flows.read()
         self._last_rows, self._last_ends = len(keys), len(ended)
         return Reading(keys, values, ended)
 
-    def _find_owners(self) -> None:
-        """Looks for whom an unused connection belongs to, if there are some."""
+    def _find_owners(self) -> bool:
+        """Looks for whom an unused connection belongs to, if there are some and it is time."""
         if self._owners is None or not int(self._object.variables["connections_unowned"]):
             self._unowned_rounds = 0
-            return
+            return False
         self._unowned_rounds += 1
         # A walk over every open file: soon, then seldom, since some never get an owner
         # (connections that nobody has accepted).
-        if self._unowned_rounds in (1, 5) or self._unowned_rounds % 30 == 0:
-            self._owners.read()
+        if self._unowned_rounds not in (1, 5) and self._unowned_rounds % 30:
+            return False
+        self._owners.read()
+        return True
 
     def record(self, pid: int, start: int) -> Any | None:
         """Returns what the kernel kept of a process (`struct process`), None if nothing."""

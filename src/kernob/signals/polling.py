@@ -371,6 +371,10 @@ class PolledFlows:
         """Returns entries and capacity of the table of flows."""
         return {"flows": (len(self._index) - 1, self._settings.flows)}
 
+    def program_seconds(self) -> dict[str, float]:
+        """Returns nothing: there are no programs in the kernel."""
+        return {}
+
     def close(self) -> None:
         """Closes the netlink socket."""
         if self._destroyed:
