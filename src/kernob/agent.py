@@ -40,7 +40,8 @@ KEPT_CAPABILITIES: Final = {
 }
 CLOCK_JUMP_SECONDS: Final = 2.0
 FLUSH_SECONDS: Final = 5.0
-LOCK: Final = Path("/run/kernob.lock")
+LOCK: Final = "kernob.lock"
+"""In systemd's RUNTIME_DIRECTORY if that is set, else in /run."""
 
 
 class Agent:
@@ -57,7 +58,7 @@ class Agent:
         self._config = config
         self._otlp = loaded.otlp
         self._stop = threading.Event()
-        self._lock = take_lock(LOCK)
+        self._lock = take_lock(Path(os.environ.get("RUNTIME_DIRECTORY", "/run")) / LOCK)
         self._listener: Listener | None = None
         if config.prometheus.enabled:
             self._listener = Listener(
