@@ -162,7 +162,9 @@ class Processes:
                 return False
             # Kernel threads rename themselves all the time, and the dead stay what they were.
             return not (stat.kernel_thread or stat.ended) and (
-                stat.name != process.name or procfs.read_executable(directory) != process.path
+                stat.name != process.name
+                or procfs.read_executable(directory) != process.path
+                or not process.command  # it was looked at in the midst of exec
             )
 
     def _living(self, pid: int, start: int) -> Process | None:
@@ -203,12 +205,12 @@ class Processes:
 
     def _from_record(self, record: Any) -> _Facts:
         length = int(record["command_length"])
-        base = procfs.decode(bytes(record["cgroup"]))
+        base = _text(record, "cgroup")
         parent = int(record["parent"])
         return _Facts(
             parent=parent,
-            name=procfs.decode(bytes(record["name"])),
-            executable=procfs.decode(bytes(record["executable"])),
+            name=_text(record, "name"),
+            executable=_text(record, "executable"),
             path="",
             command=bytes(record["command"])[:length],
             complete=length < _RECORD_COMMAND,
@@ -286,6 +288,10 @@ class Processes:
             self._shared.clear()
         result: _H = self._shared.setdefault(value, value)
         return result
+
+
+def _text(record: Any, field: str) -> str:
+    return procfs.decode(bytes(record[field]).partition(b"\0")[0])
 
 
 def _executable(facts: _Facts, arguments: Sequence[str]) -> str:

@@ -132,7 +132,7 @@ _INTERPRETERS: Final = (
 
 _MULTI_CALL = _set("busybox toybox coreutils")
 _SUFFIX = re.compile(
-    r"\.(?:py[cwz]?|pex|[cm]?[jt]sx?|rb|pl|php|phar|sh|bash|zsh|lua|jar|war|dll|exe)$"
+    r"\.(?:py[cwz]?|pex|[cm]?[jt]sx?|rb|pl|php|phar|sh|bash|zsh|lua|java|jar|war|dll|exe)$"
 )
 _VERSION = re.compile(r"[-_]v?\d+(?:\.\d+)+(?:[-.+][\w.+-]*)?(?=\.(?:jar|war)$)")
 _TITLE = re.compile(r"[\[(\s]*([A-Za-z][\w.+-]*)")

@@ -176,7 +176,8 @@ def _redact_words(words: Sequence[str]) -> list[str]:
         option = next((option for option in options if bare.startswith(option)), None)
         if cut_next:
             result.append(CUT)
-            cut_next = False
+            # The option before may have been a flag, and this one the name of what follows.
+            cut_next = options.get(bare, False) or _takes_secret(bare)
         elif option and bare != option and not option.startswith("--"):
             result.append(option + CUT)
         else:
