@@ -31,9 +31,9 @@ struct connection {
 	__u64 owner; /* start time of the process that counts here; 0: nobody may */
 	__u64 bytes[2]; /* by direction, since the last drain */
 	__u64 operations[2];
-	__u32 read_to; /* copied_seq at the last drain, and what hooks have shown since elsewhere
-			*/
-	__u32 unhooked; /* bytes read that no hook has shown (yet): splice, or a read in progress */
+	__u64 read_to; /* position at the last drain, and what hooks have shown since elsewhere */
+	__u64 unhooked; /* bytes read that no hook has shown (yet): splice, or a read in progress */
+	__u32 first; /* sequence number at position 0 */
 	__u32 draining; /* a drain is under way */
 	__u32 claimed; /* somebody is giving it its key, or has */
 	__u32 named; /* a process is known, and key is valid */
@@ -79,6 +79,7 @@ struct {
 
 /* Connections that have no owner yet, found by the last drain. */
 __u64 connections_unowned;
+static __u64 drain_session;
 /* Connections that got no storage: out of memory, or a socket already going away. */
 __u64 connections_dropped;
 /* Datagrams whose peer could not be kept for the next hook: counted in the row of many peers. */
@@ -110,18 +111,33 @@ static __always_inline void name_connection(struct connection *c, struct sock *s
 	peer_address(sk, key->address);
 }
 
-/* copied_seq: what the application has taken. The end of the stream takes a number, too. */
-static __always_inline __u32 read_position(struct sock *sk)
+/*
+ * How much of the stream the application has taken: what copied_seq says, in 64 bits, which it
+ * shares with what has arrived, since less than 2^31 is waiting. The end of the stream takes a
+ * sequence number, too.
+ */
+static __always_inline __u64 read_position(struct connection *c, struct sock *sk)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	__u32 position;
+	__u64 arrived;
+	__u32 taken;
 
 	if (!tcp)
 		return 0;
-	position = tcp->copied_seq;
-	if ((sk->__sk_common.skc_flags & (1UL << SOCK_DONE_BIT)) && position == tcp->rcv_nxt)
-		position--;
-	return position;
+	taken = tcp->copied_seq;
+	if ((sk->__sk_common.skc_flags & (1UL << SOCK_DONE_BIT)) && taken == tcp->rcv_nxt)
+		taken--;
+	arrived = tcp->bytes_received;
+	return arrived + (__s32)(taken - c->first - (__u32)arrived);
+}
+
+static __always_inline void start_position(struct connection *c, struct sock *sk)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+	if (tcp)
+		c->first = tcp->rcv_nxt - (__u32)tcp->bytes_received;
+	c->read_to = read_position(c, sk);
 }
 
 /* One of the connections that MPTCP's own socket, which the hooks see, is made of. */
@@ -168,13 +184,12 @@ static __always_inline __u64 take_received(struct connection *c, struct sock *sk
 {
 	bool last = *(volatile __u32 *)&c->last && __sync_lock_test_and_set(&c->last, 0);
 	__u64 received = take(&c->bytes[RECEIVE]), ahead = c->unhooked;
-	__u32 position;
+	__u64 position;
 	__s64 unhooked;
 
 	if (c->established && (last || (!c->shared && position_holds(c, sk)))) {
-		position = read_position(sk);
-		/* Modulo 2^32, as the position is: however much the hooks have shown. */
-		unhooked = (__s64)ahead + (__s32)(position - c->read_to - (__u32)received);
+		position = read_position(c, sk);
+		unhooked = ahead + position - c->read_to - received;
 		if (unhooked < 0) {
 			/* An urgent byte, read before the position has passed it: it will. Where a
 			 * connection is older than the agent it is a read that had begun before. */
@@ -268,7 +283,7 @@ static __always_inline struct connection *make_connection(struct sock *sk, __u8 
 		return 0;
 	}
 	c->side = side;
-	c->read_to = read_position(sk);
+	start_position(c, sk);
 	return c;
 }
 
@@ -541,7 +556,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 			c = make_connection(sk, SERVER);
 		/* By fast open, it may have been read from already. */
 		if (c && !c->established) {
-			c->read_to = read_position(sk);
+			start_position(c, sk);
 			__sync_lock_test_and_set(&c->established, 1);
 			if (c->named) {
 				key = c->key;
@@ -557,7 +572,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 		/* Nobody has used it so far, and the one that closes it is running now: not
 		 * so when it is the peer's reset that ends it. */
 		if (!c->named && (new != TCP_CLOSE || sk->sk_shutdown == SHUTDOWN_MASK) &&
-		    read_position(sk) != c->read_to) {
+		    read_position(c, sk) != c->read_to) {
 			process = process_of(task);
 			remember_process(task, &process);
 			own(c, sk, &process);
@@ -585,7 +600,7 @@ int BPF_PROG(destroy, struct sock *sk)
 
 	if (!c || !c->closed || !sk->__sk_common.skc_dport)
 		return 0;
-	if (!c->named && read_position(sk) != c->read_to) {
+	if (!c->named && read_position(c, sk) != c->read_to) {
 		process = process_of(bpf_get_current_task_btf());
 		remember_process(bpf_get_current_task_btf(), &process);
 		own(c, sk, &process);
@@ -666,8 +681,11 @@ int drain_connections(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct sock *sk = ctx->sk;
 	struct connection *c;
 
-	if (ctx->meta->seq_num == 0)
+	/* Not by seq_num: of a single connection, the call at the end has the same as the first. */
+	if (ctx->meta->session_id != drain_session) {
+		drain_session = ctx->meta->session_id;
 		connections_unowned = 0;
+	}
 	if (!sk)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP)
@@ -714,10 +732,12 @@ int find_owners(struct bpf_iter__task_file *ctx)
 	struct connection *c;
 
 	if (!task || !sk || sk->__sk_common.skc_state == TCP_LISTEN ||
-	    sk->__sk_common.skc_state == TCP_CLOSE || sk->__sk_common.skc_state == TCP_SYN_SENT)
+	    sk->__sk_common.skc_state == TCP_SYN_SENT)
 		return 0;
 	c = bpf_sk_storage_get(&connections, sk, 0, 0);
 	if (!c) {
+		if (sk->__sk_common.skc_state == TCP_CLOSE)
+			return 0;
 		c = make_connection(sk, guess_side(sk));
 		if (!c)
 			return 0;

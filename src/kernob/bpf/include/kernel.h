@@ -110,6 +110,7 @@ struct sock {
 struct tcp_sock {
 	__u32 copied_seq;
 	__u32 rcv_nxt;
+	__u64 bytes_received;
 	_Bool is_mptcp;
 } KERNEL_TYPE;
 
