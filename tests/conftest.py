@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from collector import Collector
 from kernob.errors import KernelError
 from kernob.kernel.libbpf import library
 
@@ -55,3 +57,20 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"a live test was skipped, and this machine can run it: {report.longrepr}"
     return report
+
+
+COLLECTOR = Path(__file__).parents[1] / "tools" / "collector.sh"
+
+
+@pytest.fixture(scope="session")
+def collector_binary() -> str:
+    found = subprocess.run([COLLECTOR, "--path"], capture_output=True, text=True, check=True)
+    path = found.stdout.strip()
+    if not os.access(path, os.X_OK):
+        pytest.skip("the OpenTelemetry Collector is missing: tools/collector.sh builds it")
+    return path
+
+
+@pytest.fixture
+def collector(collector_binary: str, tmp_path: Path) -> Collector:
+    return Collector(collector_binary, tmp_path)

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # command:package
 tools=(bpftool:bpftool ip:iproute2 openssl:openssl curl:curl setpriv:util-linux tmux:tmux
-  prometheus:prometheus victoria-metrics:victoria-metrics podman:podman runc:runc)
+  nft:nftables prometheus:prometheus victoria-metrics:victoria-metrics podman:podman runc:runc)
 missing=()
 export PATH=$PATH:/usr/sbin:/sbin
 for tool in "${tools[@]}"; do

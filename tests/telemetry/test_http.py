@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Certificates
+    from servers import Certificates
 
 
 def echo(request: Request) -> Response:

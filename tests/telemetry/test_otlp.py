@@ -9,7 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 
-from conftest import free_port, running, wait_until
+from collector import Collector
 from kernob.errors import ConfigError
 from kernob.telemetry import otlp
 from kernob.telemetry.model import (
@@ -32,12 +32,13 @@ from kernob.telemetry.model import (
     attributes,
     histogram_dtype,
 )
+from servers import free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Certificates
+    from servers import Certificates
 
 IO = Metric("kernob.network.io", Kind.COUNTER, "By", "Bytes.")
 OPEN = Metric("kernob.connections", Kind.UP_DOWN_COUNTER, "{connection}", "Open ones.")
@@ -82,87 +83,6 @@ def snapshot(number: int, io: dict[str, int] | None = None, count: int = 0) -> S
     )
 
 
-@dataclass
-class Received:
-    """One point, as the Collector prints it."""
-
-    service: str
-    metric: str
-    fields: dict[str, str] = field(default_factory=dict)
-
-    def number(self, name: str) -> int:
-        return int(self.fields[name])
-
-
-class Collector:
-    """A real Collector that can be killed and started again."""
-
-    def __init__(self, binary: str, folder: Path, tls: str = "") -> None:
-        self.ports = {"http/protobuf": free_port(), "grpc": free_port()}
-        self.folder = folder
-        self._config = folder / "config.yaml"
-        self._command = [binary, "--config", str(self._config)]
-        self._config.write_text(f"""
-receivers:
-  otlp:
-    protocols:
-      http: {{endpoint: "127.0.0.1:{self.ports["http/protobuf"]}"{tls}}}
-      grpc: {{endpoint: "127.0.0.1:{self.ports["grpc"]}"{tls}}}
-exporters: {{debug: {{verbosity: detailed, use_internal_logger: false}}}}
-service:
-  telemetry: {{metrics: {{level: none}}, logs: {{level: error}}}}
-  pipelines: {{metrics: {{receivers: [otlp], exporters: [debug]}}}}
-""")
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        for _ in running(self._command, self.ports["http/protobuf"], self.folder / "log"):
-            yield
-
-    def settings(self, protocol: str, **others: str) -> otlp.Settings:
-        url = f"http://127.0.0.1:{self.ports[protocol]}"
-        named = {f"OTEL_EXPORTER_OTLP_{name}": value for name, value in others.items()}
-        return otlp.settings(
-            {
-                "OTEL_EXPORTER_OTLP_ENDPOINT": url,
-                "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
-                "OTEL_EXPORTER_OTLP_TIMEOUT": "1000",
-                **named,
-            }
-        )
-
-    def received(self, metric: str = IO.name, service: str = "nginx") -> list[Received]:
-        points: list[Received] = []
-        owner = name = ""
-        unit: dict[str, str] = {}
-        for line in (self.folder / "log").read_text().splitlines():
-            key, _, value = (
-                part.strip() for part in line.strip().removeprefix("->").partition(":")
-            )
-            if line.startswith("Resource attributes"):
-                owner = ""
-            elif key == "service.name":
-                owner = value.removeprefix("Str(").removesuffix(")")
-            elif key == "Name":
-                name, unit = value, {}
-            elif "DataPoints #" in line:
-                points.append(Received(owner, name, dict(unit)))
-            elif key in {"IsMonotonic", "AggregationTemporality", "Unit", "DataType"}:
-                unit[key] = value
-            elif points and (
-                bucket := re.match(r"Bucket ([\[(].*[\])]), Count: (\d+)", line.strip())
-            ):
-                points[-1].fields[bucket[1]] = bucket[2]
-            elif points:
-                points[-1].fields.setdefault(key, value)
-        return [p for p in points if (p.metric, p.service) == (metric, service)]
-
-
-@pytest.fixture
-def collector(collector_binary: str, tmp_path: Path) -> Collector:
-    return Collector(collector_binary, tmp_path)
-
-
 @contextmanager
 def sending(settings: otlp.Settings) -> Iterator[otlp.Sender]:
     sender = otlp.Sender(settings)
@@ -193,7 +113,7 @@ def test_cumulative_values_arrive_exactly(
             assert sender.state.last_success > START
             assert sender.state.last_error == ""
 
-        first, second = collector.received()
+        first, second = collector.received(IO.name, "nginx")
         assert (first.number("Value"), second.number("Value")) == (EXACT, 2 * EXACT)
         assert first.fields["AggregationTemporality"] == "Cumulative"
         assert first.fields["IsMonotonic"] == "true"
@@ -202,10 +122,10 @@ def test_cumulative_values_arrive_exactly(
         assert second.fields["StartTimestamp"] == "2023-11-14 22:13:20 +0000 UTC"
         assert second.fields["Timestamp"] == "2023-11-14 22:13:22 +0000 UTC"
         assert [p.number("Value") for p in collector.received(IO.name, "redis")] == [7, 14]
-        down = collector.received(OPEN.name)[1]
+        down = collector.received(OPEN.name, "nginx")[1]
         assert (down.number("Value"), down.fields["IsMonotonic"]) == (8, "false")
-        assert collector.received(FILL.name)[0].fields["Value"] == "0.500000"
-        assert collector.received(FILL.name)[0].fields["DataType"] == "Gauge"
+        assert collector.received(FILL.name, "nginx")[0].fields["Value"] == "0.500000"
+        assert collector.received(FILL.name, "nginx")[0].fields["DataType"] == "Gauge"
 
 
 @pytest.mark.server
@@ -227,10 +147,10 @@ def test_each_temporality(
         sender.offer(snapshot(3))
         sent(sender, 2)
 
-        io = collector.received()[1]
+        io = collector.received(IO.name, "nginx")[1]
         assert io.fields["AggregationTemporality"] == counters
         assert io.number("Value") == (2 if counters == "Delta" else 3) * EXACT
-        latency = collector.received(LATENCY.name)[1]
+        latency = collector.received(LATENCY.name, "nginx")[1]
         assert latency.fields["AggregationTemporality"] == histograms
         times = 2 if histograms == "Delta" else 3
         since = "21" if histograms == "Delta" else "20"
@@ -240,7 +160,8 @@ def test_each_temporality(
         assert latency.number("[0, 0]") == times
         assert latency.number("(0.545254, 0.594604]") == 2 * times
         assert latency.number("(0.648420, 0.707107]") == times
-        assert collector.received(OPEN.name)[1].fields["AggregationTemporality"] == "Cumulative"
+        down = collector.received(OPEN.name, "nginx")[1]
+        assert down.fields["AggregationTemporality"] == "Cumulative"
 
 
 @pytest.mark.server
@@ -266,12 +187,12 @@ def test_a_collector_that_is_gone_for_a_while_costs_no_byte(
             sent(sender, 4)
             assert not sender.state.failing
 
-        points = collector.received()
+        points = collector.received(IO.name, "nginx")
         assert sum(p.number("Value") for p in points) == 8 * EXACT
         # Each point begins where the one before it ended, over the gap too.
         ends = [p.fields["Timestamp"] for p in points]
         assert [p.fields["StartTimestamp"] for p in points[1:]] == ends[:-1]
-        assert sum(p.number("Count") for p in collector.received(LATENCY.name)) == 4 * 8
+        assert sum(p.number("Count") for p in collector.received(LATENCY.name, "nginx")) == 4 * 8
     levels = [r.levelname for r in caplog.records if r.name.startswith("kernob")]
     assert levels == ["WARNING", "INFO"]
     assert not [r for r in caplog.records if r.name.startswith("opentelemetry")]
@@ -287,7 +208,7 @@ def test_what_waits_at_the_end_is_still_sent(collector: Collector, protocol: str
         sender.close(5)
 
         assert (sender.state.sent, sender.state.queued) == (5, 0)
-        assert collector.received()[-1].number("Value") == 5 * EXACT
+        assert collector.received(IO.name, "nginx")[-1].number("Value") == 5 * EXACT
 
 
 @pytest.mark.server
@@ -301,7 +222,7 @@ def test_a_large_snapshot_goes_in_parts_and_once(collector: Collector, protocol:
         sent(sender, 2)
 
         totals: dict[str, int] = defaultdict(int)
-        for point in collector.received("many"):
+        for point in collector.received("many", "nginx"):
             totals[point.fields["id"]] += point.number("Value")
         assert len(totals) == count
         assert set(totals.values()) == {3}
@@ -338,7 +259,7 @@ def test_mutual_tls(
         with sending(replace(settings, client_certificate="", client_key="")) as sender:
             sender.offer(snapshot(2))
             wait_until(lambda: sender.state.failed, "the collector to refuse")
-    assert len(collector.received()) == 1
+    assert len(collector.received(IO.name, "nginx")) == 1
 
 
 def test_series_that_go_and_come(sink: Sink) -> None:

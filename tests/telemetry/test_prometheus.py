@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from conftest import debian_server, free_port, running, wait_until
 from kernob.telemetry import prometheus, prometheus_protobuf
 from kernob.telemetry.http import Listener, Request, Response
 from kernob.telemetry.model import (
@@ -29,6 +28,7 @@ from kernob.telemetry.model import (
     attributes,
     histogram_dtype,
 )
+from servers import debian_server, free_port, running, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
