@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -63,17 +64,21 @@ def second_host() -> Iterator[str]:
     """A network namespace, joined to this one by a virtual cable: 10.99.0.1 here, .2 there."""
     if not shutil.which("ip"):
         pytest.skip("no ip command (Debian: iproute2)")
-    name = "kernob-test"
+    name = f"kernob-{os.getpid()}"
     commands = (
         f"netns add {name}",
-        f"link add kernob0 type veth peer name kernob1 netns {name}",
-        "address add 10.99.0.1/24 dev kernob0",
-        "link set kernob0 up",
-        f"-n {name} address add 10.99.0.2/24 broadcast 10.99.0.255 dev kernob1",
-        f"-n {name} link set kernob1 up",
+        f"link add {name} type veth peer name kernob netns {name}",
+        f"address add 10.99.0.1/24 dev {name}",
+        f"link set {name} up",
+        f"-n {name} address add 10.99.0.2/24 broadcast 10.99.0.255 dev kernob",
+        f"-n {name} link set kernob up",
         f"-n {name} link set lo up",
     )
-    for command in commands:
-        subprocess.run(["ip", *command.split()], check=True)
-    yield name
-    subprocess.run(["ip", "netns", "delete", name], check=True)
+    try:
+        for command in commands:
+            subprocess.run(["ip", *command.split()], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+        # The kernel takes its time to remove the cable's end that was in there.
+        subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)

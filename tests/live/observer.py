@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NOTHING = Moved(0, 0, 0, 0)
 SETTLE_SECONDS = 3
+OWNER_READINGS = 30
 
 
 class Observer:
@@ -43,6 +44,11 @@ class Observer:
         if overflow:
             ours |= keys["pid"] == 0
         return keys[ours], reading.values[ours]
+
+    def find_owners(self) -> None:
+        """Reads until owners have been looked for: not at each reading if some stay unknown."""
+        for _ in range(OWNER_READINGS):
+            self.source.read()
 
     def flows(self, *, overflow: bool = False) -> dict[Who, Moved]:
         """Returns what the processes have moved; rows in which nothing moved are left out."""

@@ -32,7 +32,7 @@ def check(observer: Observer, workshop: Workshop, *sockets: tuple[Puppet, int]) 
 
 def total(rows: dict[Who, Moved]) -> Moved:
     """Returns the sum of all rows."""
-    return Moved(*map(sum, zip(*rows.values(), strict=True)))
+    return Moved(*map(sum, zip(Moved(0, 0, 0, 0), *rows.values(), strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -300,20 +300,25 @@ def test_a_thousand_client_addresses_fold_into_one_row(
 @pytest.mark.parametrize("receive", ["recv", "splice"])
 def test_a_full_table_still_adds_up(workshop: Workshop, receive: str) -> None:
     client, server = workshop.puppet(), workshop.puppet()
-    sockets = []
-    with own_observer(workshop, Network(flows=8)) as observer:
-        for _ in range(10):
-            listener = server.call("listen", "127.0.0.1", 0)
-            c = client.call("connect", "127.0.0.1", server.call("port", listener))
-            s = server.call("accept", listener)
-            transfer((client, c), (server, s), 1000, receive=receive)
-            transfer((server, s), (client, c), 2000, receive=receive)
-            sockets += [(client, c), (server, s)]
-        observer.flows()
-        for puppet, fd in sockets:
-            puppet.call("close", fd)
-
-        assert total(observer.flows(overflow=True)) == total(workshop.truth())
+    # The row of those that found none is everybody's: again, if others were at work meanwhile.
+    for _ in range(20):
+        before = total(workshop.truth())
+        with own_observer(workshop, Network(flows=8)) as observer:
+            for _ in range(6):
+                listener = server.call("listen", "127.0.0.1", 0)
+                c = client.call("connect", "127.0.0.1", server.call("port", listener))
+                s = server.call("accept", listener)
+                transfer((client, c), (server, s), 1000, receive=receive)
+                transfer((server, s), (client, c), 2000, receive=receive)
+            observer.flows()
+            client.call("close_all")
+            server.call("close_all")
+            seen = total(observer.flows(overflow=True))
+        moved = Moved(*(b - a for a, b in zip(before, total(workshop.truth()), strict=True)))
+        assert all(s >= m for s, m in zip(seen, moved, strict=True))
+        if seen == moved:
+            return
+    pytest.fail(f"seen {seen}, moved {moved}")
 
 
 def test_10_000_sockets_at_once(observer: Observer, workshop: Workshop) -> None:

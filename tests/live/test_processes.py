@@ -164,6 +164,7 @@ def test_killed_in_the_middle(observer: Observer, workshop: Workshop, receive: s
 
     # The sender's last call never returned to it. What its kernel had taken by then arrives,
     # since nothing was left unread there.
+    observer.find_owners()
     flows = observer.flows()
     received = workshop.truth()
     assert sum(row.transmit for row in flows.values()) == sum(

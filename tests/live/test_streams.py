@@ -51,6 +51,7 @@ def test_every_way_to_receive(observer: Observer, workshop: Workshop, receive: s
     client, c, server, s = workshop.pair()
 
     transfer((client, c), (server, s), 3 * MIB + 1, receive=receive)
+    observer.find_owners()
     agree(observer, workshop)
     transfer((server, s), (client, c), MIB + 7, receive=receive, chunk=4096)
 
@@ -96,6 +97,9 @@ def test_receive_by_splice_and_recv_in_turn(observer: Observer, workshop: Worksh
 def test_splice_is_all_that_ever_reads(observer: Observer, workshop: Workshop) -> None:
     client, c, server, s = workshop.pair()
     transfer((client, c), (server, s), 200_000, receive="splice")
+    observer.find_owners()
+    agree(observer, workshop)
+    transfer((client, c), (server, s), 300_000, receive="splice")
 
     server.call("close", s)
     client.call("close", c)
