@@ -332,12 +332,10 @@ class Accounts:
         group = self._groups.get(peer)
         if group is None:
             group = self._groups[peer] = self._folded.add_group()
-            own = peer.attributes() if peer else dict(OVERFLOW)
+            own = attributes(peer.attributes() if peer else dict(OVERFLOW))
             resource = self._resource_of(peer.service if peer else None)
-            for direction in DIRECTIONS:
-                point = attributes({**own, "network.io.direction": direction})
-                self._io_series.append(Series(resource, point, self._start))
-            self._connection_series.append(Series(resource, attributes(own), self._start))
+            self._io_series += by_direction(resource, own, self._start)
+            self._connection_series.append(Series(resource, own, self._start))
         return group
 
     def _bounded(self, peer: Peer) -> Peer | None:
@@ -367,19 +365,16 @@ class Accounts:
 
     def _series_of(self, process: Process, transport: str) -> tuple[Series, Series]:
         """Returns the series of a process by direction."""
-        own: dict[str, AttributeValue] = {
-            "process.pid": process.pid,
-            "process.executable.name": process.executable,
-            "service.name": process.service,
-            "network.transport": transport,
-        }
-        resource = self._resource_of(process.service)
-        start = max(self._start, self._boot + process.start)
-        first, second = (
-            Series(resource, attributes({**own, "network.io.direction": direction}), start)
-            for direction in DIRECTIONS
+        own = attributes(
+            {
+                "process.pid": process.pid,
+                "process.executable.name": process.executable,
+                "service.name": process.service,
+                "network.transport": transport,
+            }
         )
-        return first, second
+        start = max(self._start, self._boot + process.start)
+        return by_direction(self._resource_of(process.service), own, start)
 
     def rename(self, process: Process) -> None:
         """Takes in that a process runs another program or belongs elsewhere now.
@@ -533,6 +528,18 @@ class FlowRow:
     operations: int
     connections: int
     ended: bool
+
+
+def by_direction(resource: Attributes, own: Attributes, start: int) -> tuple[Series, Series]:
+    """Returns the series that is told apart by direction from `own`, in the order of `DIRECTIONS`.
+
+    They share their pairs of name and value, which are most of what a series takes.
+    """
+    first, second = (
+        Series(resource, tuple(sorted((*own, ("network.io.direction", direction)))), start)
+        for direction in DIRECTIONS
+    )
+    return first, second
 
 
 def is_ipv4(address: bytes) -> bool:
