@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -341,6 +342,8 @@ def test_10_000_sockets_at_once(observer: Observer, workshop: Workshop) -> None:
 
 
 def test_mptcp(observer: Observer, workshop: Workshop) -> None:
+    if not Path("/proc/sys/net/mptcp/enabled").exists():
+        pytest.skip("this kernel has no MPTCP")
     client, server = workshop.puppet(), workshop.puppet()
     for puppet in (client, server):
         puppet.call("protocol", 262)  # IPPROTO_MPTCP
