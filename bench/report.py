@@ -28,7 +28,7 @@ def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
             *(_cell(name, value) for name, value in row.items()),
             end_section=row[first] != following[first],
         )
-    Console(width=None if Console().is_terminal else 160).print(table)
+    Console(width=None if Console().is_terminal else 180).print(table)
 
 
 def _cell(name: str, value: Any) -> str:

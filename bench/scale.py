@@ -79,12 +79,13 @@ def _collection(rounds: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             walls.append(time.perf_counter() - wall)
             cpus.append(time.process_time() - cpu)
         source = collector.source
-        memory = source.memory() if isinstance(source, KernelFlows) else {}
+        memory = dict(source.memory()) if isinstance(source, KernelFlows) else {}
     figures = {
         "load_and_first_ms": first * 1e3,
         "collection_ms": median(walls) * 1e3,
         "collection_cpu_ms": median(cpus) * 1e3,
     }
+    memory["total"] = sum(memory.values())
     return figures, [{"map": name, "mib": size / 2**20} for name, size in memory.items()]
 
 

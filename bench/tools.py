@@ -75,12 +75,22 @@ class Agent(Tool):
 
     delay = 1.3  # An interval and a collection.
 
-    def __init__(self, pid: int, url: str) -> None:
-        self.pid: int = pid
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self.pid: int = process.pid
         self.url = url
+        self._process = process
 
     def metrics(self) -> str:
-        """Returns the page that Prometheus scrapes."""
+        """Returns the page that Prometheus scrapes.
+
+        Raises:
+            SystemExit: the agent has ended; with what it said.
+            OSError: it does not answer yet.
+
+        """
+        if self._process.poll() is not None:
+            output = self._process.stdout.read() if self._process.stdout else ""
+            raise SystemExit(f"bench: the agent has ended: {output.strip()}")
         with urllib.request.urlopen(f"{self.url}/metrics") as response:
             text: str = response.read().decode()
             return text
@@ -106,12 +116,9 @@ def agent(*flags: str) -> Iterator[Agent]:
         command, env={}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     with host.running(process):
-        found = Agent(process.pid, f"http://{url}")
+        found = Agent(process, f"http://{url}")
 
         def answers() -> bool:
-            if process.poll() is not None:
-                output = process.stdout.read() if process.stdout else ""
-                raise SystemExit(f"bench: {' '.join(command[1:])}: {output.strip()}")
             try:
                 found.metrics()
             except urllib.error.URLError:
