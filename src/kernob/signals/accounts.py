@@ -147,6 +147,9 @@ class FlowSource(Protocol):
     def fill(self) -> dict[str, tuple[int, int]]:
         """Returns entries and capacity of each table."""
 
+    def memory(self) -> dict[str, int]:
+        """Returns the bytes that the kernel keeps for each table."""
+
     def program_seconds(self) -> dict[str, float]:
         """Returns the mean time of one run of each program in the kernel; empty if unknown."""
 

@@ -29,6 +29,9 @@ ENTRIES: Final = Metric(
 CAPACITY: Final = Metric(
     "kernob.agent.map.capacity", Kind.GAUGE, "{entry}", "Entries that a table has room for."
 )
+MAP_MEMORY: Final = Metric(
+    "kernob.agent.map.memory", Kind.GAUGE, "By", "What the kernel keeps for a table."
+)
 LOST: Final = Metric(
     "kernob.agent.lost", Kind.COUNTER, "{item}", "What could not be kept or counted, by reason."
 )
@@ -95,6 +98,7 @@ class Itself:
         collection_seconds: float,
         collections: int,
         fill: Mapping[str, tuple[int, int]],
+        map_bytes: Mapping[str, int],
         losses: Mapping[str, int],
         overflow: Mapping[str, int],
         program_seconds: Mapping[str, float],
@@ -113,6 +117,7 @@ class Itself:
             self._points(COLLECTIONS, {"": collections}),
             self._points(ENTRIES, entries, "kernob.map"),
             self._points(CAPACITY, capacity, "kernob.map"),
+            self._points(MAP_MEMORY, map_bytes, "kernob.map"),
             self._points(LOST, losses, "reason"),
             self._points(SERIES_OVERFLOW, overflow, "kernob.metric"),
             self._points(PROGRAM_TIME, program_seconds, "kernob.program"),

@@ -371,6 +371,10 @@ class PolledFlows:
         """Returns entries and capacity of the table of flows."""
         return {"flows": (len(self._index) - 1, self._settings.flows)}
 
+    def memory(self) -> dict[str, int]:
+        """Returns nothing: there are no tables in the kernel."""
+        return {}
+
     def program_seconds(self) -> dict[str, float]:
         """Returns nothing: there are no programs in the kernel."""
         return {}
