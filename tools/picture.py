@@ -1,6 +1,7 @@
+# ruff: noqa: INP001 (a script, no package)
 """Draws the picture of `kernob top` for the README: runs it without a terminal, writes an SVG.
 
-    tools/picture.py --agent http://127.0.0.1:9464 docs/top.svg
+    .venv/bin/python tools/picture.py --agent http://127.0.0.1:9464 docs/top.svg
 
 shows an agent that runs; from Python, `picture(source, path)` takes any source of tables.
 """
@@ -14,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kernob.top.agent import traffic_from_agent
 from kernob.top.app import TopApp
 from kernob.top.columns import view_of
+from kernob.top.remote import traffic_from_agent
 from kernob.top.themes import DARK, LIGHT
 
 if TYPE_CHECKING:

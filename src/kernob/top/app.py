@@ -18,8 +18,8 @@ from kernob import rates
 from kernob.errors import KernobError
 from kernob.rates import VIEWS, Key, Line, View
 from kernob.top import columns, words
-from kernob.top.agent import TIMEOUT
 from kernob.top.help import Help
+from kernob.top.remote import TIMEOUT
 from kernob.top.table import LinesTable
 from kernob.top.themes import DARK, LIGHT, PLAIN
 
@@ -88,6 +88,7 @@ class TopApp(App[None]):
     #filter:focus { background: $panel; background-tint: transparent 0%; }
     #filter > .input--placeholder { color: $quiet; }
     #lines { height: 1fr; }
+    #lines.above { height: auto; max-height: 50%; }
     #peers { height: 1fr; margin: 1 0 0 0; }
     .note { height: auto; max-height: 3; padding: 0 1; color: $warning; }
     #error { color: $error; }
@@ -102,9 +103,8 @@ class TopApp(App[None]):
         Binding("1", "view('process')"),
         Binding("2", "view('service')"),
         Binding("3", "view('peer')"),
-        Binding("tab", "next_view(1)"),
-        Binding("shift+tab", "next_view(-1)"),
-        Binding("slash", "filter"),
+        # At once, or what is typed quickly after it would be taken for keys of the table.
+        Binding("slash", "filter", priority=True),
         Binding("less_than_sign", "sort_next(-1)"),
         Binding("greater_than_sign", "sort_next(1)"),
         Binding("i", "reverse"),
@@ -154,6 +154,7 @@ class TopApp(App[None]):
         self._shown: rates.Sample | None = None
         self._paused = False
         self._error = ""
+        self._words: dict[str, Content | str] = {}
         self._history: deque[words.Rates | None] = deque(maxlen=HISTORY)
 
     def compose(self) -> ComposeResult:
@@ -188,7 +189,8 @@ class TopApp(App[None]):
     def on_unmount(self) -> None:
         """Ends the reading."""
         self._stop.set()
-        self._sampler.join(TIMEOUT)
+        if self._sampler.ident is not None:
+            self._sampler.join(TIMEOUT)
 
     # -- figures in --------------------------------------------------------------------------------
 
@@ -219,8 +221,10 @@ class TopApp(App[None]):
             self._history.append(words.Rates(everything.transmit_rate, everything.receive_rate))
             if not self._paused:
                 self._shown = message.sample
-        elif self._error and self._sample_now is None:
+        elif self._error:
             self._error = ""
+        else:
+            return
         self._draw()
 
     # -- hands -------------------------------------------------------------------------------------
@@ -280,14 +284,20 @@ class TopApp(App[None]):
         self._leave_filter()
         self._draw()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """Tells whether a key may act: inside the filter, a slash is a letter."""
+        if action == "filter":
+            return self.screen is self.default_screen and not isinstance(self.focused, Input)
+        return bool(super().check_action(action, parameters))
+
     def action_filter(self) -> None:
         """Lets the user type a filter."""
         box = self.query_one(Input)
         box.can_focus = True
-        box.focus()
+        self.screen.set_focus(box)
 
     def _leave_filter(self) -> None:
-        self.query_one("#lines", LinesTable).focus()
+        self.screen.set_focus(self.query_one("#lines", LinesTable))
         self.query_one(Input).can_focus = False
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -361,10 +371,12 @@ class TopApp(App[None]):
         self._draw_facts(flows)
         flows = rates.matching(flows, self._filter)
         self._draw_views(flows)
-        self._fill(self.query_one("#lines", LinesTable), self._view, flows)
+        table = self.query_one("#lines", LinesTable)
+        self._fill(table, self._view, flows)
         # A service that was opened shows its processes, and its peers below them.
         peers = self.query_one("#peers", LinesTable)
         peers.display = bool(self._scopes) and self._view == "process" and "peer" in self._views()
+        table.set_class(peers.display, "above")
         if peers.display:
             self._fill(peers, "peer", flows)
 
@@ -421,13 +433,16 @@ class TopApp(App[None]):
         lost = columns.losses_text(self._shown.table) if self._shown else ""
         error = ""
         if self._error:
-            kept = "; the figures are from before, trying again" if self._shown else ""
+            kept = "; old figures, trying again" if self._shown else ""
             error = f"since {self._failed_at:%H:%M:%S}: {self._error}{kept}"
         self._set("lost", lost, hide_if_empty=True)
         self._set("error", error, hide_if_empty=True)
         self._set("keys", words.keys(paused=self._paused))
 
     def _set(self, name: str, text: Content | str, *, hide_if_empty: bool = False) -> None:
+        if self._words.get(name) == text:
+            return
+        self._words[name] = text
         widget = self.query_one(f"#{name}", Static)
         if hide_if_empty:
             widget.display = bool(text)

@@ -236,13 +236,10 @@ COLUMNS: Final[dict[View, tuple[Column, ...]]] = {
 
 def others_cells(rest: Line, scale: Scale, fitted: list[tuple[Column, int]]) -> list[str]:
     """Returns the cells of the line that sums up those that are not shown."""
-    label = next((one for one, _ in fitted if not one.number), None)
+    # The name of a line is what never gives way.
+    label = next((one for one, _ in fitted if not one.number and one.rank == 0), None)
     return [
-        one.cell(rest, scale)
-        if one in _TRAFFIC
-        else f"others ({rest.count:,})"
-        if one is label
-        else ""
+        one.cell(rest, scale) if one in _TRAFFIC else f"{rest.count:,} more" if one is label else ""
         for one, _ in fitted
     ]
 
@@ -259,7 +256,9 @@ def mode_text(table: Table) -> str:
 
 def losses_text(table: Table) -> str:
     """Returns what was lost, in words; empty if nothing was."""
-    lost = [f"{count:,} {reason}" for reason, count in table.losses.items() if count]
+    lost = [
+        f"{count:,} {reason.replace('_', ' ')}" for reason, count in table.losses.items() if count
+    ]
     return f"lost: {', '.join(lost)}" if lost else ""
 
 
@@ -310,9 +309,13 @@ def fit(view: View, width: int, sort: Column) -> list[tuple[Column, int]]:
         kept.remove(max(reversed(spare), key=lambda one: one.rank))
     widths = {one.name: one.width for one in kept}
     room = width - sum(one.width + GAP for one in kept) + GAP
-    # Names grow first: what is cut off there is missed most.
+    # Names grow first, since what is cut off there is missed most; the unbounded takes the rest.
     bounded = [one for one in kept if one.widest < UNBOUNDED]
-    for growing in (bounded, [one for one in kept if one.widest == UNBOUNDED]):
+    for growing in (
+        [one for one in bounded if not one.number],
+        [one for one in bounded if one.number],
+        [one for one in kept if one.widest == UNBOUNDED],
+    ):
         while room > 0 and (short := [one for one in growing if widths[one.name] < one.widest]):
             for one in short[:room]:
                 widths[one.name] += 1

@@ -46,7 +46,7 @@ class Help(ModalScreen[None]):
     DEFAULT_CSS = """
     Help { align: center middle; background: $background 60%; }
     Help > VerticalScroll {
-        width: 78; max-width: 100%; height: auto; max-height: 100%;
+        width: 80; max-width: 100%; height: auto; max-height: 100%;
         background: $panel; padding: 1 2; scrollbar-size-vertical: 1;
     }
     """
@@ -73,5 +73,5 @@ def _paragraph(entries: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [
         part
         for word, meaning in entries
-        for part in ((f"{word:<13}", "bold $accent"), (f"{meaning}\n", "$foreground"))
+        for part in ((f"{word:<15}", "bold $accent"), (f"{meaning}\n", "$foreground"))
     ]

@@ -26,8 +26,6 @@ EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 def bar(share: float, width: int) -> str:
     """Returns a bar of `share` (0 to 1) of `width` cells, in eighths of a cell."""
     eighths = round(min(1.0, share) * width * 8)
-    if share > 0:
-        eighths = max(1, eighths)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (EIGHTHS[rest] if rest else "")).ljust(width)
 
@@ -71,6 +69,9 @@ class LinesTable(ScrollView, can_focus=True):
         Binding("home,g", "move(-1000000)", show=False),
         Binding("end,G", "move(1000000)", show=False),
         Binding("enter", "open", show=False),
+        # Here, since the screen's own Tab comes before the application's.
+        Binding("tab", "app.next_view(1)", show=False),
+        Binding("shift+tab", "app.next_view(-1)", show=False),
     ]
 
     class HeaderClicked(Message):
@@ -168,6 +169,8 @@ class LinesTable(ScrollView, can_focus=True):
         top = round(self.scroll_y)
         if self._position < top:
             self.scroll_to(y=self._position, animate=False, immediate=True)
+        elif self._position == len(self._lines) - 1:
+            self.scroll_end(animate=False, immediate=True)
         elif self._position >= top + page:
             self.scroll_to(y=self._position - page + 1, animate=False, immediate=True)
         self.refresh()

@@ -11,7 +11,7 @@ import time
 import tty
 from typing import Final
 
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 # Healthy is grey, one accent for what is selected, amber for attention, red for failure. Every
 # text colour has a contrast of at least 4.5 to the background (WCAG AA), `faint` excepted: it is
@@ -67,7 +67,8 @@ PLAIN: Final = Theme(
     background="ansi_default",
     surface="ansi_default",
     panel="ansi_default",
-    variables={
+    variables=BUILTIN_THEMES["ansi-dark"].variables
+    | {
         "quiet": "ansi_default",
         "faint": "ansi_default",
         "selected": "ansi_default",

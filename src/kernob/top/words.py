@@ -76,7 +76,7 @@ def machine(sample: rates.Sample | None, history: list[Rates | None], width: int
         parts += [
             (f"{Rates._fields[direction]} ", "$quiet"),
             (f"{columns.aligned_bytes(rate, '/s')} ", "bold"),
-            (sparkline(values, room), "$accent"),
+            (sparkline(values, room), "$bar"),
             "  ",
         ]
     operations = columns.NOT_MEASURED
@@ -109,7 +109,6 @@ def keys(*, paused: bool) -> Content:
     shown = {
         "/": "filter",
         "<>": "sort",
-        "i": "reverse",
         "Space": "go on" if paused else "pause",
         "Enter": "open",
         "Esc": "back",

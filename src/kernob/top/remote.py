@@ -61,7 +61,7 @@ def traffic_from_agent(url: str, token: str = "") -> Table:
         ) from exc
     except (OSError, http.client.HTTPException) as exc:
         reason = getattr(exc, "reason", exc)
-        why = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        why = getattr(reason, "strerror", None) or type(reason).__name__
         raise KernobError(
             f"no agent answers at {url} ({why})", remedy="start one with `kernob agent`"
         ) from exc

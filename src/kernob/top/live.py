@@ -26,7 +26,7 @@ def run(
     """Shows the live table until the user leaves it.
 
     `source` is called in a thread of its own, one call at a time, and never again after this
-    returns (unless it hangs for longer than `kernob.top.agent.TIMEOUT` at the end).
+    returns (unless it hangs for longer than `kernob.top.remote.TIMEOUT` at the end).
 
     Args:
         source: returns the traffic table as it is now. A `KernobError` it raises is shown, and
