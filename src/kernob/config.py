@@ -2,8 +2,9 @@
 
 Later wins: defaults, the file (YAML), the environment (`KERNOB_AGENT_INTERVAL` is
 `agent.interval`), flags. OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_*`,
-`OTEL_METRIC_EXPORT_INTERVAL`) count as environment, too. A mistake names its place: file and
-line, variable or flag.
+`OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_EXPORTER_PROMETHEUS_*`) are environment, too, and come before
+ours. A value is read alike wherever it stands; an empty one is as good as none. A mistake names
+its place: file and line, variable or flag.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import msgspec
 import yaml
 
 from kernob.errors import ConfigError
+from kernob.identity.procfs import printable
+from kernob.identity.redact import redact_text
 from kernob.identity.service import Rule  # noqa: TC001  (msgspec reads the types)
 from kernob.telemetry import otlp
 from kernob.telemetry.http import Tls
@@ -28,13 +31,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 DEFAULT_FILE: Final = Path("/etc/kernob/kernob.yaml")
-LARGEST_FILE: Final = 1 << 20
+LARGEST_FILE: Final = 1 << 18
 """Bytes: a larger configuration is a mistake."""
+SHORTEST_INTERVAL: Final = 0.1
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "h": 3600.0}
-_DURATION: Final = re.compile(r"\s*([0-9.]+)\s*(ms|s|m|h|)\s*")
+_DURATION: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*(ms|s|m|h|)\s*")
 _PATH: Final = re.compile(r" - at `\$?\.?([^`]*)`$")
 _UNKNOWN: Final = re.compile(r"unknown field `([^`]*)`")
+_ADDRESS: Final = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^:\[\]\s]*):([0-9]{1,5})")
+_BOOLEANS: Final = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_NONE: Final = ("", "~", "null", "Null", "NULL")
+# What Kubernetes sets in each pod beside a service called kernob-agent.
+_KUBERNETES: Final = re.compile(r".*_(?:SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_(?:TCP|UDP).*)")
+_FLAGS: Final = {"otlp.endpoint": "--otlp"}
+_OPENTELEMETRY: Final = (
+    ("otlp.endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+    ("otlp.endpoint", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", ""),
+    ("otlp.interval", "OTEL_METRIC_EXPORT_INTERVAL", "ms"),
+)
 
 Entries = Annotated[int, msgspec.Meta(ge=16, le=1 << 22)]
 
@@ -138,13 +153,13 @@ class Otlp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the agent sends; all else of OTLP is set by OpenTelemetry's own variables.
 
     Attributes:
-        endpoint: the collector's URL; empty: none, unless a variable names one.
-        interval: seconds between two snapshots; 0: OTEL_METRIC_EXPORT_INTERVAL, else 15 s.
+        endpoint: the collector's URL, as in OTEL_EXPORTER_OTLP_ENDPOINT; empty for none.
+        interval: seconds between two snapshots.
         queue: snapshots kept while the collector is down.
     """
 
     endpoint: str = ""
-    interval: Seconds = Seconds(0)
+    interval: Seconds = Seconds(15)
     queue: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = otlp.QUEUE
 
 
@@ -205,52 +220,64 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
         path = Path(environ["KERNOB_CONFIG"])
     if path is not None or DEFAULT_FILE.exists():
         values, origins = _read_file(path or DEFAULT_FILE)
-    for setting, variable in _variables():
-        if variable in environ:
-            _put(values, setting, _scalar(environ[variable], variable))
-            origins[setting] = variable
+    for setting, variable, text in _from_environment(environ):
+        _put(values, setting, text)
+        origins[setting] = variable
     for setting, value in flags.items():
-        _put(values, setting, value)
-        origins[setting] = f"--{setting.rpartition('.')[2]}"
+        _put(values, setting, str(value))
+        origins[setting] = _FLAGS.get(setting, f"--{setting.rpartition('.')[2]}")
     config = _convert(values, origins)
     _check(config, origins)
     return Loaded(config, _otlp_settings(config.otlp, environ, origins), origins)
 
 
-def _variables() -> Iterator[tuple[str, str]]:
-    """Yields the path of each setting that is one value, and its variable."""
+def _settings() -> Iterator[tuple[str, Any]]:
+    """Yields the path and the type of each setting that is one value."""
     for section in msgspec.structs.fields(Config):
         if isinstance(section.default, msgspec.Struct):
             for setting in msgspec.structs.fields(section.default):
-                yield (
-                    f"{section.name}.{setting.name}",
-                    f"KERNOB_{section.name}_{setting.name}".upper(),
-                )
+                yield f"{section.name}.{setting.name}", setting.type
 
 
-def _put(values: dict[str, Any], setting: str, value: object) -> None:
+def _put(values: dict[str, Any], setting: str, text: str) -> None:
     section, name = setting.split(".")
     inner = values.setdefault(section, {})
     if isinstance(inner, dict):
-        inner[name] = value
+        inner[name] = text
 
 
-def _scalar(text: str, variable: str) -> object:
-    """Returns what YAML makes of one word: a number, yes or no, or a text."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    if isinstance(value, dict | list):
-        raise ConfigError(f"{variable}: one value is wanted, not {text!r}")
-    return text if value is None else value
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yields setting, variable and text, OpenTelemetry's first: what comes later counts."""
+    for setting, variable, unit in _OPENTELEMETRY:
+        if text := environ.get(variable, "").strip():
+            yield setting, variable, text + unit
+    yield from _prometheus_variables(environ)
+    known = {f"KERNOB_{setting}".replace(".", "_").upper(): setting for setting, _ in _settings()}
+    for variable, text in environ.items():
+        if variable in known:
+            if text:
+                yield known[variable], variable, text
+        elif variable.startswith("KERNOB_") and variable != "KERNOB_CONFIG":
+            near = difflib.get_close_matches(variable, known, 1, 0.85)
+            if near and not _KUBERNETES.fullmatch(variable):
+                raise ConfigError(
+                    f"{variable}: there is no such setting", remedy=f"did you mean {near[0]}?"
+                )
+
+
+def _prometheus_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    names = ("OTEL_EXPORTER_PROMETHEUS_HOST", "OTEL_EXPORTER_PROMETHEUS_PORT")
+    host, port = (environ.get(name, "").strip() for name in names)
+    if host or port:
+        host = f"[{host}]" if ":" in host else host or "127.0.0.1"
+        yield "prometheus.listen", names[1] if port else names[0], f"{host}:{port or 9464}"
 
 
 # -- the file ------------------------------------------------------------------------------------
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Returns the file's values and the place of each (`kernob.yaml:7`)."""
+    """Returns the file's values, all of them texts, and the place of each (`kernob.yaml:7`)."""
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST_FILE + 1)
@@ -258,10 +285,10 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise ConfigError(f"{path}: {error.strerror}", remedy="give another --config") from error
     if len(text) > LARGEST_FILE:
         raise ConfigError(f"{path}: larger than {LARGEST_FILE} bytes")
-    origins: dict[str, str] = {}
+    reader = _Reader(path)
     try:
-        root = yaml.compose(text, yaml.SafeLoader)
-        value = {} if root is None else _Reader(path, origins).value(root, "")
+        root = yaml.compose(text, yaml.BaseLoader)
+        value = {} if root is None else reader.value(root, "", f"{path}:1")
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -269,52 +296,66 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise ConfigError(f"{place}: no YAML: {problem}") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{path}:1: sections with settings are wanted, as in `agent:`")
-    return value, origins
+    return value, reader.origins
 
 
 class _Reader:
-    """Takes a file's nodes apart, and keeps where each value stands."""
+    """Takes a file's nodes apart, and keeps where each value stands.
 
-    def __init__(self, file: Path, origins: dict[str, str]) -> None:
+    Scalars stay texts, as they are in the environment and in flags: `off` is no boolean until a
+    setting wants one, and no tag makes anything.
+    """
+
+    def __init__(self, file: Path) -> None:
         self._file = file
-        self._origins = origins
         self._seen: set[int] = set()
+        self.origins: dict[str, str] = {}
 
-    def value(self, node: yaml.Node, where: str) -> Any:
+    def value(self, node: yaml.Node, where: str, place: str) -> Any:
         """Returns a node's value; aliases are refused, since they make small files large."""
-        place = f"{self._file}:{node.start_mark.line + 1}"
         if id(node) in self._seen:
-            raise ConfigError(f"{place}: {where}: an alias (`*`): write it out")
-        if where in self._origins:
-            raise ConfigError(f"{place}: {where}: given twice, first at {self._origins[where]}")
+            raise _error(place, where, "an alias (`*`): write it out")
         self._seen.add(id(node))
-        self._origins[where] = place
+        if where:
+            self.origins[where] = place
         if isinstance(node, yaml.MappingNode):
-            return {name: self.value(n, at) for name, n, at in self._entries(node, where)}
+            return {name: self.value(n, at, line) for name, n, at, line in self._in(node, where)}
         if isinstance(node, yaml.SequenceNode):
-            return [self.value(n, f"{where}[{i}]") for i, n in enumerate(node.value)]
-        loader: Any = yaml.SafeLoader("")
-        try:
-            return loader.construct_object(node)
-        except (ValueError, OverflowError) as error:
-            raise ConfigError(f"{place}: {where}: {error}") from error
-        finally:
-            loader.dispose()
+            return [
+                self.value(item, f"{where}[{i}]", self._place(item))
+                for i, item in enumerate(node.value)
+            ]
+        return node.value
 
-    def _entries(self, node: yaml.MappingNode, where: str) -> Iterator[tuple[str, yaml.Node, str]]:
+    def _in(self, node: yaml.MappingNode, where: str) -> Iterator[tuple[str, yaml.Node, str, str]]:
         for key, value in node.value:
+            place = self._place(key)
             if not isinstance(key, yaml.ScalarNode):
-                line = key.start_mark.line + 1
-                raise ConfigError(f"{self._file}:{line}: a name is wanted before the `:`")
-            yield key.value, value, f"{where}.{key.value}" if where else key.value
+                raise ConfigError(f"{place}: a name is wanted before the `:`")
+            at = f"{where}.{key.value}" if where else key.value
+            if at in self.origins:
+                raise _error(place, at, f"given twice, first at {self.origins[at]}")
+            if isinstance(value, yaml.ScalarNode) and not value.style and value.value in _NONE:
+                self.origins[at] = place
+            else:
+                yield key.value, value, at, place
+
+    def _place(self, node: yaml.Node) -> str:
+        return f"{self._file}:{node.start_mark.line + 1}"
 
 
 # -- types ---------------------------------------------------------------------------------------
 
 
 def _convert(values: dict[str, Any], origins: Mapping[str, str]) -> Config:
+    for setting, kind in _settings():
+        section, name = setting.split(".")
+        inner = values.get(section)
+        if kind is bool and isinstance(inner, dict) and isinstance(inner.get(name), str):
+            word = inner[name].lower()
+            inner[name] = _BOOLEANS.get(word, word)
     try:
-        return msgspec.convert(values, Config, strict=True, dec_hook=_decode)
+        return msgspec.convert(values, Config, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
         _explain(str(error), origins, error)
 
@@ -322,17 +363,21 @@ def _convert(values: dict[str, Any], origins: Mapping[str, str]) -> Config:
 def _decode(kind: type, value: object) -> object:
     """Makes what msgspec does not know: durations and paths."""
     if kind is Seconds:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return Seconds(value)
         match = _DURATION.fullmatch(value) if isinstance(value, str) else None
         if match is None:
             raise ValueError(f"a duration such as 15s, 500ms or 1m is wanted, not {value!r}")
         return Seconds(float(match[1]) * _UNITS[match[2]])
     if kind is Path:
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str):
             raise ValueError("a file is wanted")
         return Path(value)
     raise NotImplementedError(kind)
+
+
+def _error(place: str, where: str, problem: str, remedy: str = "") -> ConfigError:
+    """Returns the error about a setting, in one line whatever the setting's name holds."""
+    text = f"{place}: {where}: {problem}" if where else f"{place}: {problem}"
+    return ConfigError(printable(text), remedy=printable(remedy))
 
 
 def _explain(message: str, origins: Mapping[str, str], error: Exception) -> NoReturn:
@@ -351,10 +396,7 @@ def _explain(message: str, origins: Mapping[str, str], error: Exception) -> NoRe
         names = getattr(section, "__struct_fields__", ("match", "name"))
         near = difflib.get_close_matches(unknown[1], names, 1) or [", ".join(names)]
         remedy = f"did you mean {near[0]}?"
-    place = _place(where, origins)
-    raise ConfigError(
-        f"{place}: {where}: {text}" if where else f"{place}: {text}", remedy=remedy
-    ) from error
+    raise _error(_place(where, origins), where, text, remedy) from error
 
 
 def _place(where: str, origins: Mapping[str, str]) -> str:
@@ -371,40 +413,47 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
             ipaddress.ip_network(network)
         except ValueError as error:
             where = f"peers.{network}"
-            raise ConfigError(f"{_place(where, origins)}: {where}: {error}") from error
-    for where, value, low, high in (
-        ("agent.interval", config.agent.interval, 0.1, 60),
-        ("otlp.interval", config.otlp.interval, 0, 3600),
+            raise _error(_place(where, origins), where, str(error)) from error
+    prometheus, endpoint = config.prometheus, config.otlp.endpoint
+    address = _ADDRESS.fullmatch(prometheus.listen)
+    # OpenTelemetry's own variables may hold a bare host:port for gRPC.
+    by_opentelemetry = origins.get("otlp.endpoint", "").startswith("OTEL_")
+    checks = [
+        (
+            "prometheus.listen",
+            not prometheus.enabled or (address and int(address[1]) < 1 << 16),
+            f"host:port or off is wanted, not {prometheus.listen!r}",
+        ),
+        (
+            "otlp.endpoint",
+            by_opentelemetry or not endpoint or endpoint.startswith(("http://", "https://")),
+            "a URL is wanted, as in http://localhost:4318",
+        ),
+    ]
+    for where, value, longest in (
+        ("agent.interval", config.agent.interval, 60),
+        ("otlp.interval", config.otlp.interval, 3600),
     ):
-        if not low <= value <= high:
-            place = _place(where, origins)
-            raise ConfigError(
-                f"{place}: {where}: {low} to {high} seconds are wanted, not {value:g}"
-            )
-    prometheus = config.prometheus
+        fits = SHORTEST_INTERVAL <= value <= longest
+        checks.append((where, fits, f"{SHORTEST_INTERVAL} to {longest} seconds are wanted"))
     for name, other in (("certificate", "key"), ("key", "certificate"), ("client_ca", "key")):
-        if getattr(prometheus, name) and not getattr(prometheus, other):
-            place = _place(f"prometheus.{name}", origins)
-            raise ConfigError(f"{place}: prometheus.{name}: prometheus.{other} is wanted, too")
+        both = not getattr(prometheus, name) or getattr(prometheus, other)
+        checks.append((f"prometheus.{name}", both, f"prometheus.{other} is wanted, too"))
+    for where, right, problem in checks:
+        if not right:
+            raise _error(_place(where, origins), where, problem)
 
 
 def _otlp_settings(
     own: Otlp, environ: Mapping[str, str], origins: Mapping[str, str]
 ) -> otlp.Settings:
-    """Returns OpenTelemetry's settings; a flag or our variable goes before its, the file behind."""
+    """Returns how to send, by OpenTelemetry's variables and our settings."""
     merged = dict(environ)
-    names = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    file_only = ".yaml:" in origins.get("otlp.endpoint", "")
-    if own.endpoint and not (file_only and any(name in environ for name in names)):
-        merged.pop(names[0], None)
-        merged[names[1]] = own.endpoint
+    if own.endpoint and not origins["otlp.endpoint"].startswith("OTEL_"):
+        merged.pop("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", None)
+        merged["OTEL_EXPORTER_OTLP_ENDPOINT"] = own.endpoint
     settings = otlp.settings(merged)
-    interval = settings.interval
-    if own.interval and not (
-        ":" in origins.get("otlp.interval", "") and "OTEL_METRIC_EXPORT_INTERVAL" in environ
-    ):
-        interval = float(own.interval)
-    return dataclasses.replace(settings, interval=interval, queue=own.queue)
+    return dataclasses.replace(settings, interval=float(own.interval), queue=own.queue)
 
 
 # -- what is in force ------------------------------------------------------------------------------
@@ -413,6 +462,7 @@ def _otlp_settings(
 def describe(loaded: Loaded, *, as_json: bool) -> str:
     """Returns all settings as text, each with where it comes from: YAML, or JSON."""
     plain = msgspec.to_builtins(loaded.config, enc_hook=_text)
+    plain["otlp"]["endpoint"] = redact_text(plain["otlp"]["endpoint"])
     if as_json:
         return json.dumps({"settings": plain, "origins": dict(loaded.origins)}, indent=2) + "\n"
     lines: list[str] = []
@@ -430,7 +480,7 @@ def describe(loaded: Loaded, *, as_json: bool) -> str:
 
 
 def _text(value: object) -> str:
-    return f"{value:g}s" if isinstance(value, Seconds) else str(value)
+    return f"{value:.12g}s" if isinstance(value, Seconds) else str(value)
 
 
 def _commented(text: str, origin: str) -> str:

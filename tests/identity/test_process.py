@@ -334,7 +334,7 @@ def test_a_process_that_lives_five_milliseconds() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
         port = receiver.getsockname()[1]
-        with contextlib.closing(KernelFlows(Network(flows=1024, processes=1024))) as source:
+        with contextlib.closing(KernelFlows(Network())) as source:
             script = f"echo S3cr3tWord >/dev/udp/127.0.0.1/{port}"
             child = subprocess.Popen(["bash", "-c", script, "shop", "--password", "S3cr3tWord"])
             child.wait()
