@@ -63,3 +63,5 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     engine("import", "--quiet", str(directory / "root.tar"), IMAGE)
     yield engine
     engine("rm", "--all", "--force", "--time=0")
+    # podman mounts its storage on itself and leaves it so.
+    subprocess.run(["umount", str(engine.storage / "overlay")], check=False)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pytest
@@ -22,15 +22,19 @@ from kernob.kernel import objects
 from kernob.signals.network import KernelFlows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from conftest import Podman
 
-Start = "Callable[..., subprocess.Popen[bytes]]"
+
+class Starter(Protocol):
+    def __call__(
+        self, *command: str, wait_for: str = "", **options: Any
+    ) -> subprocess.Popen[bytes]: ...
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start() -> Iterator[Starter]:
     """Starts programs; returns once they have executed what they should."""
     with contextlib.ExitStack() as stack:
 
@@ -72,7 +76,7 @@ def ps(pid: int, column: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_a_process_is_what_ps_says(start: Start) -> None:
+def test_a_process_is_what_ps_says(start: Starter) -> None:
     child = start("sleep", "61")
 
     process = resolve(child.pid)
@@ -85,7 +89,7 @@ def test_a_process_is_what_ps_says(start: Start) -> None:
     assert process.cgroup in ps(child.pid, "cgroup")
 
 
-def test_start_is_the_kernels(start: Start) -> None:
+def test_start_is_the_kernels(start: Starter) -> None:
     before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     child = start("sleep", "61")
     after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -99,7 +103,7 @@ def test_start_is_the_kernels(start: Start) -> None:
     assert not procfs.same_start(started, started + tick)
 
 
-def test_another_process_of_the_same_id_is_unknown(start: Start) -> None:
+def test_another_process_of_the_same_id_is_unknown(start: Starter) -> None:
     child = start("sleep", "61")
     started = procfs.process_start(child.pid)
     assert started
@@ -109,7 +113,7 @@ def test_another_process_of_the_same_id_is_unknown(start: Start) -> None:
     assert (process.service, process.command, process.name) == (UNKNOWN, (), "")
 
 
-def test_a_process_without_privileges(start: Start) -> None:
+def test_a_process_without_privileges(start: Starter) -> None:
     if os.geteuid():
         pytest.skip("another user's process needs root to make")
     child = start(
@@ -131,7 +135,9 @@ def test_a_process_without_privileges(start: Start) -> None:
         (("java", "-Xmx16m", "-cp", "{dir}", "{dir}/Main.java"), "Main"),
     ],
 )
-def test_interpreters(start: Start, tmp_path: Path, command: tuple[str, ...], service: str) -> None:
+def test_interpreters(
+    start: Starter, tmp_path: Path, command: tuple[str, ...], service: str
+) -> None:
     if not shutil.which(command[0]):
         pytest.skip(f"no {command[0]} here")
     (tmp_path / "shop.py").write_text("input()")
@@ -149,7 +155,7 @@ def test_interpreters(start: Start, tmp_path: Path, command: tuple[str, ...], se
     assert resolve(child.pid).service == service
 
 
-def test_a_secret_on_the_command_line_is_kept_nowhere(start: Start) -> None:
+def test_a_secret_on_the_command_line_is_kept_nowhere(start: Starter) -> None:
     child = start(
         sys.executable, "-c", "input()", "--password", "S3cr3tWord", "https://a:S3cr3tWord@b/"
     )
@@ -162,7 +168,7 @@ def test_a_secret_on_the_command_line_is_kept_nowhere(start: Start) -> None:
     assert "S3cr3tWord" not in repr(vars(processes))
 
 
-def test_an_overwritten_title(start: Start) -> None:
+def test_an_overwritten_title(start: Starter) -> None:
     child = start("bash", "-c", "exec -a 'shop: worker 3' sleep 63", wait_for="worker 3\x0063")
     script = start(
         "bash",
@@ -176,7 +182,7 @@ def test_an_overwritten_title(start: Start) -> None:
     assert resolve(script.pid).service == "shop"
 
 
-def test_exec_and_renaming_are_found_by_refresh(start: Start) -> None:
+def test_exec_and_renaming_are_found_by_refresh(start: Starter) -> None:
     child = start("bash", "-c", "read x; exec sleep 64")
     others = [start("sleep", "61") for _ in range(5)]
     processes = Processes()
@@ -197,7 +203,7 @@ def test_exec_and_renaming_are_found_by_refresh(start: Start) -> None:
     assert resolve(child.pid, processes).service == "sleep"
 
 
-def test_refresh_leaves_the_dead_as_they_were(start: Start) -> None:
+def test_refresh_leaves_the_dead_as_they_were(start: Starter) -> None:
     child = start("sleep", "61")
     processes = Processes()
     alive = resolve(child.pid, processes)
@@ -253,7 +259,7 @@ def test_half_an_argument_of_a_short_life_is_left_out(record_dtype: np.dtype[Any
 
 
 def test_the_cgroup_of_a_short_life_is_that_of_its_parent(
-    start: Start, record_dtype: np.dtype[Any]
+    start: Starter, record_dtype: np.dtype[Any]
 ) -> None:
     parent = start("sleep", "61")
     alive = resolve(parent.pid)
@@ -264,7 +270,7 @@ def test_the_cgroup_of_a_short_life_is_that_of_its_parent(
     assert Processes().resolve(4_000_000, 5, record).cgroup == alive.cgroup
 
 
-def test_a_zombie_is_what_the_kernel_kept(start: Start, record_dtype: np.dtype[Any]) -> None:
+def test_a_zombie_is_what_the_kernel_kept(start: Starter, record_dtype: np.dtype[Any]) -> None:
     child = start("sleep", "61")
     started = procfs.process_start(child.pid)
     child.kill()
@@ -277,7 +283,7 @@ def test_a_zombie_is_what_the_kernel_kept(start: Start, record_dtype: np.dtype[A
     assert Processes().resolve(child.pid, started, record).command == ("sleep", "61")
 
 
-def test_known_processes_are_kept_and_bounded(start: Start) -> None:
+def test_known_processes_are_kept_and_bounded(start: Starter) -> None:
     child = start("sleep", "61")
     processes = Processes(capacity=2)
 
@@ -292,14 +298,14 @@ def test_known_processes_are_kept_and_bounded(start: Start) -> None:
     assert len(processes) == 1
 
 
-def test_rules(start: Start) -> None:
+def test_rules(start: Starter) -> None:
     child = start("sleep", "61")
     processes = Processes([Rule({"executable": "*/sleep", "command": "* 61"}, "nap {user}")])
 
     assert resolve(child.pid, processes).service == f"nap {ps(child.pid, 'ruser')}"
 
 
-def test_ten_thousand_processes_are_quick(start: Start) -> None:
+def test_ten_thousand_processes_are_quick(start: Starter) -> None:
     children = [start("sleep", "61") for _ in range(20)]
     processes = Processes()
     keys = [(child.pid, procfs.process_start(child.pid) or 0) for child in children]
