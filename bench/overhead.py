@@ -36,11 +36,14 @@ class Sample:
     """One run of one case with one tool attached.
 
     Attributes:
+        server_cpu: microseconds of CPU that the server used for a request: with what hangs on its
+            calls, and steadier than throughput where others use the same cores.
         cpu: seconds of CPU that the tool used meanwhile, per second; None if it has no process.
 
     """
 
     run: Run
+    server_cpu: float
     cpu: float | None
 
 
@@ -99,8 +102,10 @@ def visit(tool: Tool, cases: list[Case], seconds: float) -> Visit:
 
 def _sample(tool: Tool, case: Case, seconds: float) -> Sample:
     runs: list[Run] = []
+    before = host.cpu_seconds(case.server.pid)
     cpu = _cpu_during(tool, lambda: runs.append(case.load(seconds)))
-    return Sample(runs[0], cpu)
+    server_cpu = (host.cpu_seconds(case.server.pid) - before) / runs[0].requests * 1e6
+    return Sample(runs[0], server_cpu, cpu)
 
 
 def _cpu_during(tool: Tool, work: Callable[[], None]) -> float | None:
@@ -116,7 +121,7 @@ def _cpu_during(tool: Tool, work: Callable[[], None]) -> float | None:
 def measure(scratch: Path, *, quick: bool) -> dict[str, list[dict[str, Any]]]:
     """Returns two tables: each case with each tool, and each tool by itself.
 
-    Throughput and latency are medians over rounds of the ratio to `nothing` of the same round.
+    Ratios are medians over rounds of the ratio to `nothing` in the same round.
     """
     rounds, seconds = (1, 1.0) if quick else (5, 2.0)
     by_name = tools.of(scratch)
@@ -148,6 +153,10 @@ def _row(case: str, tool: str, visits: dict[str, list[Visit]]) -> dict[str, Any]
         "with": tool,
         "requests_per_s": median(s.run.rate for s in own),
         "kept_share": median(s.run.rate / b.run.rate for s, b in zip(own, baseline, strict=True)),
+        "server_us": median(s.server_cpu for s in own),
+        "server_us_ratio": median(
+            s.server_cpu / b.server_cpu for s, b in zip(own, baseline, strict=True)
+        ),
         "p99_us": median(s.run.p99 for s in own),
         "p99_ratio": median(s.run.p99 / b.run.p99 for s, b in zip(own, baseline, strict=True)),
         "cpu_share": median(cpu) if cpu else None,

@@ -46,7 +46,8 @@ class Run:
     """What one run of a load generator did.
 
     Attributes:
-        rate: requests per second.
+        requests: how many were answered.
+        rate: of them, per second.
         p50: median latency in microseconds.
         p99: of the latency, in microseconds.
         moved: bytes in both directions, counted at the server, counted at its clients.
@@ -54,6 +55,7 @@ class Run:
 
     """
 
+    requests: int
     rate: float
     p50: float
     p99: float
@@ -108,7 +110,12 @@ class Nginx:
         asked, answered = requests * len(self.request), requests * self.response_length
         moved = asked + answered, asked + int(read[1])
         return Run(
-            float(rate[1]), _microseconds(latency["50"]), _microseconds(latency["99"]), moved, pid
+            requests,
+            float(rate[1]),
+            _microseconds(latency["50"]),
+            _microseconds(latency["99"]),
+            moved,
+            pid,
         )
 
 
@@ -135,16 +142,17 @@ class Redis:
 
     def saturate(self, seconds: float) -> Run:
         """Runs redis-benchmark; what moved is known by Redis's own count."""
+        requests = int(self._rate * seconds)
         before, of_asking = self._moved()
         pid, output = _run(
             *("redis-benchmark", "-p", str(self.port), "-t", "get", "--csv"),
             *("-c", str(CONNECTIONS), "-P", str(self._pipeline)),
-            *("-n", str(int(self._rate * seconds))),
+            *("-n", str(requests)),
         )
         moved = self._moved()[0] - before - of_asking
         _, rate, _, _, p50, _, p99, _ = next(csv.reader([output.splitlines()[-1]]))
         self._rate = float(rate)  # How many requests the next run needs.
-        return Run(self._rate, float(p50) * 1e3, float(p99) * 1e3, (moved, moved), pid)
+        return Run(requests, self._rate, float(p50) * 1e3, float(p99) * 1e3, (moved, moved), pid)
 
 
 @contextlib.contextmanager
@@ -187,7 +195,8 @@ def pace(client: Path, server: Server, rate: int, seconds: float, pipeline: int 
     )
     done = json.loads(output)
     moved = done["sent"] + done["received"]
-    return Run(done["requests"] / done["seconds"], done["p50"], done["p99"], (moved, moved), pid)
+    rate = done["requests"] / done["seconds"]
+    return Run(done["requests"], rate, done["p50"], done["p99"], (moved, moved), pid)
 
 
 def _run(*command: str) -> tuple[int, str]:
