@@ -46,9 +46,9 @@ def start() -> Iterator[Starter]:
             stack.callback(child.stdin.close)
             deadline = time.monotonic() + 10
             # Within exec, the command line is empty for a moment.
-            while (
-                wait_for not in (seen := Path(f"/proc/{child.pid}/cmdline").read_text()) or not seen
-            ):
+            while not (
+                seen := Path(f"/proc/{child.pid}/cmdline").read_text()
+            ) or not seen.startswith(wait_for):
                 assert time.monotonic() < deadline, f"{command} is not there"
                 time.sleep(0.01)
             return child
@@ -169,12 +169,14 @@ def test_a_secret_on_the_command_line_is_kept_nowhere(start: Starter) -> None:
 
 
 def test_an_overwritten_title(start: Starter) -> None:
-    child = start("bash", "-c", "exec -a 'shop: worker 3' sleep 63", wait_for="worker 3\x0063")
+    child = start(
+        "bash", "-c", "exec -a 'shop: worker 3' sleep 63", wait_for="shop: worker 3\x0063"
+    )
     script = start(
         "bash",
         "-c",
         f"exec -a 'shop: worker 4' {sys.executable} -c 'input()'",
-        wait_for="worker 4\0-c",
+        wait_for="shop: worker 4\0-c",
     )
 
     assert resolve(child.pid).service == "sleep"
