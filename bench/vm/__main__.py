@@ -24,7 +24,8 @@ def main() -> None:
     except KernobError as error:
         raise SystemExit(f"bench.vm: {error}") from error
     rows = [
-        {"workload": workload} | {f"kept, {name}": share for name, share in by_variant.items()}
+        {"workload": workload}
+        | {f"{name} kept{report.SHARE}": share for name, share in by_variant.items()}
         for workload, by_variant in measured["kept"].items()
     ]
     report.show(f"Throughput kept, in instructions, on {measured['kernel']}", rows)

@@ -5,7 +5,7 @@ built in. The guest's disk has three namespaces: the root image (what it writes 
 away), a tar file with the job, and a blank one for the tar file with its results.
 
 With `counted=True` the guest's clock is the number of instructions it has executed (one is two
-nanoseconds), so a speed measured in there repeats within 0.1 %, however busy the host is.
+nanoseconds), so a speed measured in there does not depend on the host, nor on what else it does.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from typing import Any, Final
 
 from build_bpf import compile_object
@@ -31,8 +31,8 @@ VARIANTS: Final = {
 def measure() -> dict[str, Any]:
     """Boots the guest and returns its kernel, the share of throughput kept, and the spread.
 
-    `kept` is by workload and variant, the mean of all rounds over that of `nothing`; `spread` is
-    by workload: largest less smallest rate of `nothing`, as a share of their mean.
+    `kept` is by workload and variant, the median of the rounds over that of `nothing`;
+    `spread` is by workload: largest less smallest rate of `nothing`, as a share of their median.
 
     Raises:
         MachineError: the guest can't be had, or something failed in there.
@@ -57,14 +57,14 @@ def measure() -> dict[str, Any]:
     rates = json.loads(outcome.files["rates.json"])
     kept = {
         workload: {
-            variant: round(fmean(rounds) / fmean(by_variant["nothing"]), 4)
+            variant: round(median(rounds) / median(by_variant["nothing"]), 4)
             for variant, rounds in by_variant.items()
             if variant != "nothing"
         }
         for workload, by_variant in rates.items()
     }
     spread = {
-        workload: round((max(each) - min(each)) / fmean(each), 4)
+        workload: round((max(each) - min(each)) / median(each), 4)
         for workload, by_variant in rates.items()
         for each in [by_variant["nothing"]]
     }
