@@ -209,6 +209,8 @@ def test_updates_keep_selection_scroll_and_sort() -> None:
         given = feed.given
         await hands.until(lambda: feed.given > given + 6)
         assert (hands.table.selected, hands.table.scroll_y) == (seen, top)
+        await hands.press("enter")
+        assert hands.text("facts").startswith(f"worker {seen[1]}  ·")
 
     feed = Feed(crowd)
     use(feed, play)
