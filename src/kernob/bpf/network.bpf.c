@@ -674,12 +674,19 @@ int receive_datagram6(struct bpf_sock_addr *ctx)
 	return keep_datagram(ctx, true);
 }
 
+/* Nothing to drain, which is so for most connections of most hosts. */
+static __always_inline bool is_quiet(struct connection *c, struct sock *sk)
+{
+	return !c->bytes[TRANSMIT] && !c->bytes[RECEIVE] && !c->last &&
+	       (c->shared || !position_holds(c, sk) || read_position(c, sk) == c->read_to);
+}
+
 /* User space reads this to its end before it reads the flows. */
 SEC("iter/bpf_sk_storage_map")
 int drain_connections(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct sock *sk = ctx->sk;
-	struct connection *c;
+	struct connection *seen, *c;
 
 	/* Not by seq_num: of a single connection, the call at the end has the same as the first. */
 	if (ctx->meta->session_id != drain_session) {
@@ -688,16 +695,18 @@ int drain_connections(struct bpf_iter__bpf_sk_storage_map *ctx)
 	}
 	if (!sk)
 		return 0;
-	if (sk->sk_protocol != IPPROTO_TCP)
+	seen = ctx->value;
+	if (!seen || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	c = bpf_sk_storage_get(&connections, sk, 0, 0);
-	if (!c)
-		return 0;
-	if (!c->named) {
+	if (!seen->named) {
 		connections_unowned++;
 		return 0;
 	}
-	drain(c, sk);
+	if (is_quiet(seen, sk))
+		return 0;
+	c = bpf_sk_storage_get(&connections, sk, 0, 0);
+	if (c)
+		drain(c, sk);
 	return 0;
 }
 
