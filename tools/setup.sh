@@ -11,7 +11,7 @@ PYTHON=${PYTHON:-python3}
 }
 
 missing=()
-ldconfig -p | grep 'libbpf\.so\.1' >/dev/null || missing+=(libbpf1)
+"$PYTHON" -c 'import ctypes; ctypes.CDLL("libbpf.so.1")' 2>/dev/null || missing+=(libbpf1)
 [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then

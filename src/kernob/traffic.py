@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from kernob.signals.accounts import Accounts
+    from kernob.signals.accounts import Accounts, FlowRow
 
 
 class Row(msgspec.Struct, frozen=True):
     """What one process has moved with one peer, since the agent or the process started.
 
     Attributes:
+        pid: 0 where the row stands for all processes of the service that have ended.
         start: of the process, nanoseconds since boot; with `pid` its identity.
         peer: the peer's name, else its address; `client` and `other` stand for many.
         port: of the serving side.
@@ -72,26 +73,29 @@ class Table(msgspec.Struct, frozen=True):
 
 def rows_of(accounts: Accounts) -> list[Row]:
     """Returns the rows of `accounts` as of its last update."""
-    return [
-        Row(
-            pid=flow.process.pid,
-            start=flow.process.start,
-            executable=flow.process.executable,
-            command=" ".join(flow.process.command),
-            user=flow.process.user,
-            unit=flow.process.unit,
-            container=flow.process.container.name if flow.process.container else "",
-            service=flow.process.service,
-            transport=flow.peer.transport,
-            type=flow.peer.type,
-            peer=flow.peer.peer,
-            port=flow.peer.port,
-            side=flow.peer.side,
-            transmit=flow.transmit,
-            receive=flow.receive,
-            operations=flow.operations,
-            connections=flow.connections,
-            ended=flow.ended,
-        )
-        for flow in accounts.table()
-    ]
+    return [_row(flow) for flow in accounts.table()]
+
+
+def _row(flow: FlowRow) -> Row:
+    process = flow.process
+    container = process.container if process else None
+    return Row(
+        pid=process.pid if process else 0,
+        start=process.start if process else 0,
+        executable=process.executable if process else "",
+        command=" ".join(process.command) if process else "",
+        user=process.user if process else "",
+        unit=process.unit if process else "",
+        container=container.name if container else "",
+        service=flow.peer.service,
+        transport=flow.peer.transport,
+        type=flow.peer.type,
+        peer=flow.peer.peer,
+        port=flow.peer.port,
+        side=flow.peer.side,
+        transmit=flow.transmit,
+        receive=flow.receive,
+        operations=flow.operations,
+        connections=flow.connections,
+        ended=flow.ended,
+    )

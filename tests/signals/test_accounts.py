@@ -221,6 +221,20 @@ def test_conversations_are_bounded_and_nothing_is_lost() -> None:
     assert len(book.table()) == 19
 
 
+def test_the_table_keeps_what_ended_processes_have_moved() -> None:
+    book = accounts()
+    book.update(reading(Row(pid=2, bytes=(10, 5)), Row(pid=3, bytes=(1, 1))))
+
+    book.update(reading(Row(pid=2, bytes=(11, 5)), Row(pid=3, bytes=(1, 1)), ended=((1000, 2),)))
+
+    rows = {row.process.pid if row.process else 0: row for row in book.table()}
+    assert {pid: (row.transmit, row.receive, row.ended) for pid, row in rows.items()} == {
+        0: (11, 5, True),
+        3: (1, 1, False),
+    }
+    assert rows[0].peer == rows[3].peer
+
+
 def test_the_row_of_zeros_is_the_overflow_series() -> None:
     book = accounts()
     zeros = Row(pid=0, start=0, port=0, transport=0, side=0, address=bytes(16), bytes=(3, 4))

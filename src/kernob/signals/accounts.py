@@ -243,6 +243,8 @@ class Accounts:
         self._process_groups: dict[tuple[ProcessId, str], int] = {}
         self._process_series: dict[int, tuple[Series, Series]] = {}
         self._free_process_groups: list[int] = []
+        self._alive: NDArray[np.intp] | None = None
+        self._alive_series: list[Series] = []
 
     # -- rows in -------------------------------------------------------------------------------
 
@@ -364,6 +366,7 @@ class Accounts:
             self._process_groups[key] = group
             if not owner.ended:
                 self._process_series[group] = self._series_of(process, transport)
+                self._alive = None
         return group
 
     def _series_of(self, process: Process, transport: str) -> tuple[Series, Series]:
@@ -396,6 +399,7 @@ class Accounts:
             group = self._process_groups.get(((process.start, process.pid), transport))
             if group is not None:
                 self._process_series[group] = self._series_of(process, transport)
+                self._alive = None
 
     def _settle(self, row: int) -> None:
         """Adds to its service for good what a row has counted and the service has not."""
@@ -439,6 +443,7 @@ class Accounts:
             group = self._process_groups.get((process, transport))
             if group is not None:
                 self._process_series.pop(group, None)
+                self._alive = None
 
     def _release(self, owner: _Owner, row: int) -> None:
         del owner.rows[row]
@@ -476,10 +481,11 @@ class Accounts:
             (len(self._process_groups) + len(self._free_process_groups), 2), np.uint64
         )
         np.add.at(of_process, self._process_group[owned], self._bytes[owned])
-        alive = list(self._process_series)
-        process_series = [s for pair in self._process_series.values() for s in pair]
+        if self._alive is None:
+            self._alive = np.fromiter(self._process_series, np.intp, len(self._process_series))
+            self._alive_series = [s for pair in self._process_series.values() for s in pair]
         return (
-            Points(PROCESS_IO, process_series, of_process[alive].reshape(-1)),
+            Points(PROCESS_IO, self._alive_series, of_process[self._alive].reshape(-1)),
             Points(SERVICE_IO, self._shown_io, moved.reshape(-1)[both]),
             # Polling can't see operations: then there are none, and not zeros.
             *(
@@ -503,28 +509,40 @@ class Accounts:
             self._shown_connections = tuple(self._connection_series[g] for g in self._shown)
 
     def table(self) -> list[FlowRow]:
-        """Returns the rows of processes as of the last update."""
-        return [
+        """Returns the rows of processes as of the last update, and what ended ones have left."""
+        # What a row has settled is in its service's total already.
+        moved = self._bytes - self._settled_bytes
+        operations = (self._operations - self._settled_operations).sum(axis=1)
+        rows = [
             FlowRow(
                 process=owner.process,
                 peer=peer,
-                transmit=int(self._bytes[row, 0]),
-                receive=int(self._bytes[row, 1]),
-                operations=int(self._operations[row].sum()),
+                transmit=int(moved[row, 0]),
+                receive=int(moved[row, 1]),
+                operations=int(operations[row]),
                 connections=int(self._connections[row]),
                 ended=owner.ended,
             )
             for owner in self._owners.values()
             for row, peer in owner.rows.items()
-            if self._operations[row].any() or self._bytes[row].any() or self._connections[row]
+            if moved[row].any() or operations[row] or self._connections[row]
         ]
+        for peer, group in self._groups.items():
+            transmit, receive = self._folded.bytes[group].tolist()
+            if peer is not None and (transmit or receive):
+                calls = int(self._folded.operations[group].sum())
+                rows.append(FlowRow(None, peer, transmit, receive, calls, 0, ended=True))
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
 class FlowRow:
-    """What one process has moved with one named peer; bytes and calls since the start."""
+    """What one process has moved with one named peer; bytes and calls since the start.
 
-    process: Process
+    Without a process: all those of the service that have ended.
+    """
+
+    process: Process | None
     peer: Peer
     transmit: int
     receive: int

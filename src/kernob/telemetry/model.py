@@ -133,7 +133,7 @@ def attributes(values: dict[str, AttributeValue]) -> Attributes:
 
 
 def _clean(value: AttributeValue) -> AttributeValue:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or (value.isascii() and len(value) <= VALUE_LENGTH):
         return value
     return value[:VALUE_LENGTH].encode("utf-8", "replace").decode()
 
@@ -157,70 +157,76 @@ class SeriesLimit:
         self.overflowing = 0
         self._room = limit - 1
         self._resource = resource
-        self._admitted: set[Series] = set()
-        self._overflowed: dict[Series, Any] = {}
-        self._ended: list[Any] = []
-        self._last: Sequence[Series] = ()
         self._series: Series | None = None
+        self._admitted: set[Series] = set()
+        self._divided: Sequence[Series] = ()
+        self._shown: list[Series] = []
+        self._kept = np.zeros(0, np.intp)
+        self._exceeding = np.zeros(0, np.intp)
+        self._overflowed: dict[Series, int] = {}
+        self._values: NDArray[Any] = np.zeros(0)
+        self._ended: NDArray[Any] = np.zeros(0)
 
     def apply(self, points: Points) -> Points:
         """Returns `points` with at most `limit` series."""
         if self._series is None:
             if len(points.series) <= self._room:
                 # All are admitted; who they are only matters once there are too many.
-                self._last = points.series
+                self._divided = points.series
                 return points
-            self._admitted = set(self._last)
-            self._last = ()
-
-        kept, exceeding = self._divide(points.series)
-        self.overflowing = len(exceeding)
+            self._admitted = set(self._divided)
+            self._divided = ()
+        # The same list as last time, as it mostly is, is divided as it was.
+        if points.series is not self._divided:
+            self._divide(points)
         if self._series is None:
-            start = min(points.series[row].start for row in exceeding)
+            start = min(points.series[row].start for row in self._exceeding.tolist())
             self._series = Series(self._resource, OVERFLOW, start)
-        overflow = self._sum(points, exceeding)
+        overflow = self._sum(points)
         return Points(
             points.metric,
-            [*(points.series[row] for row in kept), *[self._series] * len(overflow)],
-            np.concatenate([points.values[kept], overflow]),
+            [*self._shown, *[self._series] * len(overflow)],
+            np.concatenate([points.values[self._kept], overflow]),
         )
 
-    def _divide(self, present: Sequence[Series]) -> tuple[list[int], list[int]]:
-        """Returns the rows of the admitted series and of those that exceed the limit."""
+    def _divide(self, points: Points) -> None:
+        """Tells the rows of the admitted series from those that exceed the limit."""
+        present = points.series
         self._admitted.intersection_update(present)
         kept: list[int] = []
         exceeding: list[int] = []
+        overflowed: dict[Series, int] = {}
         for row, series in enumerate(present):
             if series not in self._admitted:
                 if series in self._overflowed or len(self._admitted) >= self._room:
+                    overflowed[series] = len(exceeding)
                     exceeding.append(row)
                     continue
                 self._admitted.add(series)
             kept.append(row)
-        return kept, exceeding
-
-    def _sum(self, points: Points, exceeding: list[int]) -> NDArray[Any]:
-        """Returns the overflow's value, shape (1,); of a gauge the last one, shape (0,) or (1,)."""
-        if points.metric.kind is Kind.GAUGE:
-            return points.values[exceeding[-1:]]
-        values = points.values[exceeding]
-        overflowed = {
-            points.series[row]: value for row, value in zip(exceeding, values, strict=True)
-        }
-        if points.metric.kind is not Kind.UP_DOWN_COUNTER:
-            gone = [value for series, value in self._overflowed.items() if series not in overflowed]
-            if gone:
-                self._ended = [*_add(values.dtype, [*self._ended, *gone])]
+        gone = [at for series, at in self._overflowed.items() if series not in overflowed]
+        if gone and points.metric.kind in (Kind.COUNTER, Kind.HISTOGRAM):
+            self._ended = _add(self._ended, self._values[gone])
         self._overflowed = overflowed
-        return _add(values.dtype, [*self._ended, *values])
+        self._kept, self._exceeding = np.array(kept, np.intp), np.array(exceeding, np.intp)
+        self._shown = [present[row] for row in kept]
+        self._divided = present
+        self.overflowing = len(exceeding)
+
+    def _sum(self, points: Points) -> NDArray[Any]:
+        """Returns the overflow's value, shape (1,); of a gauge the last one, shape (0,) or (1,)."""
+        self._values = points.values[self._exceeding]
+        if points.metric.kind is Kind.GAUGE:
+            return self._values[-1:]
+        return _add(self._ended, self._values)
 
 
-def _add(dtype: np.dtype[Any], values: Sequence[Any]) -> NDArray[Any]:
-    """Returns the sum of `values`, shape (1,)."""
-    rows = np.array(values, dtype)
-    total = np.zeros(1, dtype)
-    if dtype.names is None:
-        total[0] = rows.sum(dtype=dtype)
+def _add(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """Returns the sum of both, shape (1,), of the dtype of `second`."""
+    rows = np.concatenate([first.astype(second.dtype), second]) if len(first) else second
+    total = np.zeros(1, second.dtype)
+    if second.dtype.names is None:
+        total[0] = rows.sum(dtype=second.dtype)
     elif len(rows):
         total[0] = rows[0]
         for field in ("zeros", "sum", "counts"):
