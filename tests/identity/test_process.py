@@ -89,6 +89,16 @@ def test_a_process_is_what_ps_says(start: Starter) -> None:
     assert process.cgroup in ps(child.pid, "cgroup")
 
 
+def test_a_program_of_several_names_is_what_it_was_called(start: Starter, tmp_path: Path) -> None:
+    link = tmp_path / "shop-daemon"
+    link.symlink_to(shutil.which("sleep") or "")
+    child = start(str(link), "61")
+
+    process = resolve(child.pid)
+
+    assert (process.executable, process.service) == ("sleep", "shop-daemon")
+
+
 def test_start_is_the_kernels(start: Starter) -> None:
     before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     child = start("sleep", "61")

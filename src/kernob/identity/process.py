@@ -38,6 +38,7 @@ _RECORD_COMMAND: Final = 256
 _KTHREADD: Final = 2
 _ROOT_CGROUP: Final = 1
 _CACHED: Final = 8192
+_NAME_LENGTH: Final = 15  # TASK_COMM_LEN less the NUL
 
 Key = tuple[int, int]
 """Thread group id, and start in nanoseconds since boot."""
@@ -247,7 +248,11 @@ class Processes:
             self._containers.find(cgroup.container, cgroup.path) if cgroup.container else None
         )
         user = "" if facts.user is None else user_name(facts.user)
-        program = KERNEL if facts.kernel_thread else program_name(executable, arguments)
+        program = (
+            KERNEL
+            if facts.kernel_thread
+            else program_name(_called(facts.name, executable, arguments), arguments)
+        )
         command = shorten(arguments)
         service = service_name(
             {
@@ -301,8 +306,23 @@ def _executable(facts: _Facts, arguments: Sequence[str]) -> str:
     if facts.executable:
         return facts.executable
     # The kernel's name is the first 15 characters; of a script it is the script's.
-    first = arguments[0].split(" ")[0].rpartition("/")[2].rstrip(":") if arguments else ""
+    first = _first_word(arguments)
     return first if first.startswith(facts.name) or is_interpreter(first) else facts.name
+
+
+def _called(name: str, executable: str, arguments: Sequence[str]) -> str:
+    """Returns by what name the executable was called, where it has several.
+
+    Debian's redis-server is a link to redis-check-rdb: the kernel's name and the command line
+    agree on the link.
+    """
+    first = _first_word(arguments)
+    agreed = name and first[:_NAME_LENGTH] == name
+    return first if agreed and not is_interpreter(executable) else executable
+
+
+def _first_word(arguments: Sequence[str]) -> str:
+    return arguments[0].split(" ")[0].rpartition("/")[2].rstrip(":") if arguments else ""
 
 
 @functools.lru_cache(maxsize=4096)
