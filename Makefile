@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ $$(id -u) = 0 ] || command -v sudo)
 
-.PHONY: setup run test check bench clean
+.PHONY: setup run test check bench overhead clean
 
 setup: $(VENV)/.done
 
@@ -27,6 +27,10 @@ check: setup
 
 bench: setup
 	$(SUDO) $(BIN)/python -m bench
+
+# The overhead counted in instructions under emulation, against the stored table.
+overhead: setup
+	$(SUDO) $(BIN)/python -m bench.vm --check
 
 clean:
 	rm -rf $(VENV) build dist src/kernob/bpf/*.o

@@ -43,7 +43,7 @@ def compile_object(source: Path) -> Path:
         *FLAGS,
         *("-I", str(BPF), "-idirafter", str(include)),
         # No path of the building machine in the debug information.
-        f"-ffile-prefix-map={BPF}=.",
+        *(f"-ffile-prefix-map={BPF}=.", "-fdebug-compilation-dir=."),
         *("-c", str(source), "-o", str(target)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,8 +1,8 @@
 """What all tests share: which of them this machine can run.
 
 A test marked `live` needs a kernel and privileges that let programs be loaded. Elsewhere it is
-skipped with the reason. With `CI=true`, on a machine that can run them, a live test that is
-skipped all the same (a server or a tool is missing) fails.
+skipped with the reason. With `CI=true`, on a machine that can run them, a live test, or one marked
+`server`, that is skipped all the same (a server or a tool is missing) fails.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def pytest_runtest_makereport(
     if (
         report.skipped
         and not hasattr(report, "wasxfail")
-        and item.get_closest_marker("live")
+        and (item.get_closest_marker("live") or item.get_closest_marker("server"))
         and os.environ.get("CI") == "true"
         and not why_not_live()
     ):
