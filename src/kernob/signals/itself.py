@@ -73,7 +73,7 @@ class Itself:
     def __init__(self, host: Mapping[str, AttributeValue], start: int) -> None:
         self._resource = attributes({**host, "service.name": "kernob-agent"})
         self._start = start
-        self._series: dict[tuple[tuple[str, AttributeValue], ...], Series] = {}
+        self._series: dict[tuple[str, str], Series] = {}
 
     def _points(
         self, metric: Metric, values: Mapping[str, float], attribute: str = ""
@@ -81,15 +81,17 @@ class Itself:
         """One point for each value, told apart by `attribute`; None where there is none."""
         if not values:
             return None
-        series = []
-        for name in values:
-            own = attributes({attribute: name} if attribute else {})
-            if own not in self._series:
-                self._series[own] = Series(self._resource, own, self._start)
-            series.append(self._series[own])
+        series = [self._series_of(attribute, name) for name in values]
         whole = all(isinstance(value, int) for value in values.values())
         array = np.array(list(values.values()), np.int64 if whole else np.float64)
         return Points(metric, series, array)
+
+    def _series_of(self, attribute: str, name: str) -> Series:
+        found = self._series.get((attribute, name))
+        if found is None:
+            own = attributes({attribute: name} if attribute else {})
+            found = self._series[attribute, name] = Series(self._resource, own, self._start)
+        return found
 
     def points(
         self,

@@ -98,8 +98,10 @@ class KernelFlows:
         self.missing: Mapping[str, str] = network.failures
         for name in (*self._hooks, *LIFE, "drain_connections"):
             if name in self.missing:
+                # The verifier's lines behind the first are for `kernob doctor --json`.
+                reason = self.missing[name].splitlines()[0]
                 raise KernelError(
-                    f"this kernel refuses the program {name}: {self.missing[name]}",
+                    f"this kernel refuses the program {name}: {reason}",
                     remedy="kernob doctor says what it allows; polling works everywhere",
                 )
 
