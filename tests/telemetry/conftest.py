@@ -20,10 +20,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     for ca in ("ca", "other"):
         openssl("req", "-x509", *key, "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-subj",
-                f"/CN={ca}", "-days", 2)  # fmt: skip
+                f"/CN={ca}", "-days", 2, "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
     for name, ca in (("server", "ca"), ("client", "ca"), ("stranger", "other")):
         extension = folder / f"{name}.ext"
-        extension.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        extension.write_text(
+            "subjectAltName=IP:127.0.0.1,DNS:localhost\n"
+            "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+        )
         openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj",
                 f"/CN={name}")  # fmt: skip
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key",
