@@ -305,14 +305,15 @@ static __always_inline void listens(struct sock *sk)
 		*yes = 1;
 }
 
-static __always_inline int count_now(struct flow_key *key, int direction, int length)
+static __always_inline int count_now(struct flow_key *key, int direction, int length,
+				     int operations)
 {
-	add(flow_row(key), direction, length, 1);
+	add(flow_row(key), direction, length, operations);
 	return 0;
 }
 
 static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int length,
-				     int direction)
+				     int direction, int operations)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct process_key process = process_of(task);
@@ -334,13 +335,13 @@ static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int 
 	if (!c) {
 		unkept.side = guess_side(sk);
 		name_connection(&unkept, sk, &process, &key);
-		return count_now(&key, direction, length);
+		return count_now(&key, direction, length, operations);
 	}
 	if (!c->named)
 		own(c, sk, &process);
 	if (c->named && c->process == process.start && !c->shared) {
 		__sync_fetch_and_add(&c->bytes[direction], length);
-		__sync_fetch_and_add(&c->operations[direction], 1);
+		__sync_fetch_and_add(&c->operations[direction], operations);
 		if (!*(volatile __u64 *)&c->owner)
 			drain(c, sk);
 		return 0;
@@ -355,7 +356,7 @@ static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int 
 	if (direction == RECEIVE)
 		__sync_fetch_and_add(&c->read_to, length);
 	name_connection(c, sk, &process, &key);
-	return count_now(&key, direction, length);
+	return count_now(&key, direction, length, operations);
 }
 
 /*
@@ -379,7 +380,7 @@ static __always_inline __u8 udp_side(struct sock *sk, __u16 remote, int directio
 }
 
 static __always_inline int udp_moved(struct sock *sk, struct connection *c, int length,
-				     int direction)
+				     int direction, int operations)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct process_key process = process_of(task);
@@ -411,17 +412,18 @@ static __always_inline int udp_moved(struct sock *sk, struct connection *c, int 
 		key.side = c->side;
 	key.port = key.side == SERVER ? sk->__sk_common.skc_num : remote;
 	remember_process(task, &process);
-	return count_now(&key, direction, length);
+	return count_now(&key, direction, length, operations);
 }
 
-static __noinline int moved_slowly(struct sock *sk, struct connection *c, int length, int direction)
+static __noinline int moved_slowly(struct sock *sk, struct connection *c, int length, int direction,
+				   int operations)
 {
 	if (!sk)
 		return 0;
 	if (sk->sk_protocol == IPPROTO_UDP)
-		return udp_moved(sk, c, length, direction);
+		return udp_moved(sk, c, length, direction, operations);
 	if (length > 0 && (sk->sk_protocol == IPPROTO_TCP || sk->sk_protocol == IPPROTO_MPTCP))
-		return tcp_moved(sk, c, length, direction);
+		return tcp_moved(sk, c, length, direction, operations);
 	return 0;
 }
 
@@ -436,7 +438,7 @@ static __noinline int forget_datagram(void)
 	return 0;
 }
 
-static __always_inline int moved(struct sock *sk, int length, int direction)
+static __always_inline int moved(struct sock *sk, int length, int direction, int operations)
 {
 	struct connection *c;
 	__u64 start;
@@ -451,11 +453,11 @@ static __always_inline int moved(struct sock *sk, int length, int direction)
 	c = bpf_sk_storage_get(&connections, sk, 0, 0);
 	start = current_start();
 	if (!c || c->owner != start)
-		return moved_slowly(sk, c, length, direction);
+		return moved_slowly(sk, c, length, direction, operations);
 	if (!length)
 		return 0;
 	__sync_fetch_and_add(&c->bytes[direction], length);
-	__sync_fetch_and_add(&c->operations[direction], 1);
+	__sync_fetch_and_add(&c->operations[direction], operations);
 	/* Closed, or shared, by somebody in between: nobody will drain this for us. */
 	if (*(volatile __u64 *)&c->owner != start)
 		drain(c, sk);
@@ -465,7 +467,7 @@ static __always_inline int moved(struct sock *sk, int length, int direction)
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(send_length, struct sock *sk, int length, int flags)
 {
-	return moved(sk, length, TRANSMIT);
+	return moved(sk, length, TRANSMIT, 1);
 }
 
 SEC("tp_btf/sock_recv_length")
@@ -473,7 +475,7 @@ int BPF_PROG(receive_length, struct sock *sk, int length, int flags)
 {
 	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
 		return 0;
-	return moved(sk, length, RECEIVE);
+	return moved(sk, length, RECEIVE, 1);
 }
 
 /* Before 6.3 there are no such tracepoints, and before 6.5 sendfile passes them by: the same on
@@ -481,20 +483,24 @@ int BPF_PROG(receive_length, struct sock *sk, int length, int flags)
 SEC("fexit/inet_sendmsg")
 int BPF_PROG(inet_send, struct socket *socket, struct msghdr *message, size_t size, int length)
 {
-	return moved(socket->sk, length, TRANSMIT);
+	return moved(socket->sk, length, TRANSMIT, 1);
 }
 
 SEC("fexit/inet6_sendmsg")
 int BPF_PROG(inet6_send, struct socket *socket, struct msghdr *message, size_t size, int length)
 {
-	return moved(socket->sk, length, TRANSMIT);
+	return moved(socket->sk, length, TRANSMIT, 1);
 }
 
+/* One sendfile or splice comes here once for each page: its last one counts the operation. */
 SEC("fexit/inet_sendpage")
 int BPF_PROG(inet_send_page, struct socket *socket, struct page *page, int offset, size_t size,
 	     int flags, int length)
 {
-	return moved(socket->sk, length, TRANSMIT);
+	/* MPTCP has no sendpage: its pages go on to inet_sendmsg from in here. */
+	if (socket->sk->sk_protocol == IPPROTO_MPTCP)
+		return 0;
+	return moved(socket->sk, length, TRANSMIT, !(flags & MSG_SENDPAGE_NOTLAST));
 }
 
 SEC("fexit/inet_recvmsg")
@@ -503,7 +509,7 @@ int BPF_PROG(inet_receive, struct socket *socket, struct msghdr *message, size_t
 {
 	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
 		return 0;
-	return moved(socket->sk, length, RECEIVE);
+	return moved(socket->sk, length, RECEIVE, 1);
 }
 
 SEC("fexit/inet6_recvmsg")
@@ -512,7 +518,7 @@ int BPF_PROG(inet6_receive, struct socket *socket, struct msghdr *message, size_
 {
 	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
 		return 0;
-	return moved(socket->sk, length, RECEIVE);
+	return moved(socket->sk, length, RECEIVE, 1);
 }
 
 SEC("tp_btf/inet_sock_set_state")

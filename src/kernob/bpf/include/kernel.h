@@ -48,6 +48,7 @@ enum {
 #define IPPROTO_MPTCP 262
 #define MSG_PEEK 0x2
 #define MSG_ERRQUEUE 0x2000
+#define MSG_SENDPAGE_NOTLAST 0x20000 /* until 6.5 */
 
 /* net/sock.h */
 #define SOCK_BINDPORT_LOCK 8
