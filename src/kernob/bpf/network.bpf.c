@@ -521,15 +521,14 @@ int BPF_PROG(inet6_receive, struct socket *socket, struct msghdr *message, size_
 	return moved(socket->sk, length, RECEIVE, 1);
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(set_state, struct sock *sk, int old, int new)
+static __noinline int state_changed(struct sock *sk, int new)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct process_key process;
 	struct connection *c;
 	struct flow_key key;
 
-	if (sk->sk_protocol != IPPROTO_TCP)
+	if (!sk || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (new == TCP_LISTEN)
 		listens(sk);
@@ -598,10 +597,9 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 }
 
 /* The last file of the socket is closed, long after TCP's own close perhaps: nobody reads now. */
-SEC("tp_btf/tcp_destroy_sock")
-int BPF_PROG(destroy, struct sock *sk)
+static __noinline int destroyed(struct sock *sk)
 {
-	struct connection *c = bpf_sk_storage_get(&connections, sk, 0, 0);
+	struct connection *c = sk ? bpf_sk_storage_get(&connections, sk, 0, 0) : 0;
 	struct process_key process;
 
 	if (!c || !c->closed || !sk->__sk_common.skc_dport)
@@ -614,6 +612,35 @@ int BPF_PROG(destroy, struct sock *sk)
 	__sync_lock_test_and_set(&c->last, 1);
 	drain(c, sk);
 	return 0;
+}
+
+/*
+ * Each twice. The kernel does not run a program where that program is running already, and these
+ * also run in interrupts: of all that one interrupt does while a task is in one of the two, the
+ * other one sees everything. Whatever is not interrupted is seen by both, which changes nothing.
+ */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(set_state, struct sock *sk, int old, int new)
+{
+	return state_changed(sk, new);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(set_state_again, struct sock *sk, int old, int new)
+{
+	return state_changed(sk, new);
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(destroy, struct sock *sk)
+{
+	return destroyed(sk);
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(destroy_again, struct sock *sk)
+{
+	return destroyed(sk);
 }
 
 SEC("tp_btf/sched_process_exit")

@@ -35,7 +35,9 @@ LENGTH_EXITS: Final = (
     "inet6_receive",
 )
 """The same handler on the way out of the calls that TCP and UDP share, before Linux 6.5."""
-LIFE: Final = ("set_state", "destroy", "process_exit")
+TWICE: Final = ("set_state", "set_state_again", "destroy", "destroy_again")
+"""What one of a pair misses, the other one sees: the C side tells why."""
+LIFE: Final = (*TWICE, "process_exit")
 DATAGRAM_PEERS: Final = (
     "send_datagram4",
     "send_datagram6",
@@ -178,7 +180,9 @@ class KernelFlows:
     def losses(self) -> dict[str, int]:
         """Returns what could not be kept, by the names of `LOSSES`, since the start."""
         lost = {name: int(self._object.variables[name].sum()) for name in LOSSES}
-        lost["runs_missed"] = sum(self._statistics(name).misses for name in self._counting)
+        lost["runs_missed"] = sum(
+            self._statistics(name).misses for name in self._counting if name not in TWICE
+        )
         return lost
 
     @property
