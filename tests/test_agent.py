@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kernob.agent import ClockWatch
 from servers import free_port
 
 if TYPE_CHECKING:
@@ -259,6 +260,19 @@ def test_a_second_agent_says_so_in_one_line(start: Callable[..., Running]) -> No
     assert second.process.wait(10) == 5
     assert second.log.count("\n") == 1
     assert f"an agent already runs here (pid {first.process.pid})" in second.log
+
+
+def test_a_clock_that_is_set_is_noticed_once_and_sleep_is_not() -> None:
+    wall, steady = [1000.0], [10.0]
+    watch = ClockWatch(lambda: wall[0], lambda: steady[0])
+
+    wall[0], steady[0] = 9000.0, 8010.0
+    assert watch.jump() == 0
+    wall[0] -= 3600
+    assert watch.jump() == -3600
+    assert watch.jump() == 0
+    wall[0] += 1.5
+    assert watch.jump() == 0
 
 
 def test_a_taken_port_is_one_line_and_its_own_exit_code(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from kernob.telemetry.http import Listener, Request, Response
 from kernob.telemetry.model import Points, SeriesLimit, Snapshot, attributes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from kernob.config import Loaded
@@ -173,16 +174,15 @@ class Agent:
         interval, export_every = float(self._config.agent.interval), self._otlp.interval
         next_collection = time.monotonic() + interval
         next_export = time.monotonic() + export_every
-        offset = time.time() - time.monotonic()
+        watch = ClockWatch()
         timed_until = time.monotonic() + TIMING_SECONDS
         while not self._stop.wait(max(0.0, next_collection - time.monotonic())):
             now = time.monotonic()
             # A machine that slept, or was too busy, skips what it missed.
             next_collection = max(next_collection + interval, now)
-            jump = time.time() - now - offset
-            if abs(jump) > CLOCK_JUMP_SECONDS:
+            jump = watch.jump()
+            if jump:
                 log.warning("the clock was set by %+.1f s: times in the metrics jump too", jump)
-                offset += jump
             self._latest = self._collect()
             if timing and now >= timed_until:
                 timing.close()
@@ -204,6 +204,32 @@ class Agent:
             self._listener.close()
         self._collector.close()
         os.close(self._lock)
+
+
+class ClockWatch:
+    """Notices that somebody has set the clock; sleep is not mistaken for that.
+
+    Args:
+        wall: seconds of the clock that can be set.
+        steady: seconds of one that can't, and that runs on while the machine sleeps.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+    ) -> None:
+        self._wall = wall
+        self._steady = steady
+        self._offset = wall() - steady()
+
+    def jump(self) -> float:
+        """Returns by how many seconds it was set since the last call, 0 if less than two."""
+        jump = self._wall() - self._steady() - self._offset
+        if abs(jump) <= CLOCK_JUMP_SECONDS:
+            return 0.0
+        self._offset += jump
+        return jump
 
 
 def return_freed_memory() -> None:

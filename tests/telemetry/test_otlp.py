@@ -166,6 +166,20 @@ def test_each_temporality(
 
 @pytest.mark.server
 @BOTH
+def test_a_clock_that_was_set_back_makes_no_point_that_ends_before_it_begins(
+    collector: Collector, protocol: str
+) -> None:
+    with collector.running(), sending(collector.settings(protocol)) as sender:
+        sender.offer(replace(snapshot(1, {"nginx": 5}), time=START - 3600 * SECOND))
+        sent(sender, 1)
+
+    [point] = collector.received(IO.name, "nginx")
+    assert point.fields["StartTimestamp"] == point.fields["Timestamp"]
+    assert point.number("Value") == 5
+
+
+@pytest.mark.server
+@BOTH
 def test_a_collector_that_is_gone_for_a_while_costs_no_byte(
     collector: Collector, protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -107,7 +107,9 @@ def metrics_data(part: Snapshot, deltas: Deltas) -> MetricsData:
             points.series, starts, values if histogram else _numbers(values), strict=True
         ):
             point = _histogram_point if histogram else _number_point
-            rows.setdefault(series.resource, []).append(point(series, start, part.time, value))
+            # A clock that was set back must not make a point end before it begins.
+            begin = min(start, part.time)
+            rows.setdefault(series.resource, []).append(point(series, begin, part.time, value))
         for resource, data_points in rows.items():
             data = _data(metric.kind, data_points, delta=metric.kind in deltas.kinds)
             resources.setdefault(resource, []).append(
