@@ -12,6 +12,7 @@ from observer import agree, own_observer
 from workshop import Moved, transfer
 
 from kernob.config import Network
+from kernob.kernel.features import has_kernel_function
 
 if TYPE_CHECKING:
     from observer import Observer
@@ -270,9 +271,11 @@ def test_a_read_that_began_before_the_agent(workshop: Workshop) -> None:
         client.call("send", c, "send", 6000, 6000)
         assert server.finish() == 10_000
 
-        # The read returned after the agent came: all of it counts.
+        # The read returned after the agent came: all of it counts. Before Linux 6.5 no hook saw
+        # it begin, so none sees it end: what arrived since counts.
         moved = total(observer.flows())
-        assert (moved.transmit, moved.receive) == (6000, 10_000)
+        assert moved.transmit == 6000
+        assert moved.receive == (6000 if has_kernel_function("inet_sendpage") else 10_000)
 
 
 def test_a_thousand_client_addresses_fold_into_one_row(

@@ -157,6 +157,7 @@ def test_more_than_4_gib_and_a_sequence_number_wraps(
 
     # Splice first: what the read position tells must survive bytes that wrap it.
     transfer((client, c), (server, s), 10 * MIB, chunk=MIB, receive="splice")
+    observer.find_owners()
     agree(observer, workshop)
     transfer((client, c), (server, s), (1 << 32) + 5, chunk=MIB, receive=receive)
 

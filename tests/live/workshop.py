@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-COMMAND_SECONDS = 15
+COMMAND_SECONDS = float(os.environ.get("KERNOB_COMMAND_SECONDS", "15"))  # emulation is slow
 
 
 class Who(NamedTuple):
