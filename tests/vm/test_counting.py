@@ -82,3 +82,14 @@ def test_every_way_to_move_bytes(release: str, files: dict[str, Path]) -> None:
 @pytest.mark.parametrize("release", KERNELS)
 def test_all_live_tests(release: str, files: dict[str, Path]) -> None:
     run_live_tests(release, files, "test")
+
+
+@pytest.mark.live
+def test_a_kernel_too_old_is_told_in_one_line(files: dict[str, Path]) -> None:
+    kernob = "python3 -c 'from kernob.cli import main; main()'"
+    script = f"#!/bin/bash\nPYTHONPATH={package.PYTHONPATH} {kernob} doctor\n"
+
+    outcome = machine.run("5.10", script, files)
+
+    (line,) = (line for line in outcome.console.splitlines() if line.startswith("counting"))
+    assert "polling: no eBPF: this kernel is older than Linux 5.12" in line

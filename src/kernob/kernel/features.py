@@ -13,6 +13,11 @@ from kernob.kernel import capabilities, libbpf
 
 _RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
 _FENTRY = 24  # BPF_TRACE_FENTRY
+# Instructions (struct bpf_insn): r0 = 0; *(u64 *)(r10 - 8) = r0; r0 = xchg(r10 - 8, r0); exit.
+_R0_IS_0 = 0xB7
+_STORE_R0 = 0xFFF8_0A7B
+_EXCHANGE_R0 = 0xE1_FFF8_0ADB
+_EXIT = 0x95
 # BPF_PROG_TYPE_TRACING, STRUCT_OPS, EXT and LSM: libbpf guesses wrongly on later kernels.
 _NEED_TARGET = frozenset({26, 27, 28, 29})
 
@@ -49,20 +54,29 @@ def probe() -> Features:
 
 
 def refusal() -> str:
-    """Returns why no program can be loaded, empty if one can: the smallest one is loaded.
+    """Returns why Kernob's programs can't be loaded, empty if they can: two small ones are tried.
 
     Raises:
         KernelError: libbpf is not installed.
     """
-    # Two instructions: r0 becomes 0, and out.
-    program = (ctypes.c_uint64 * 2)(0xB7, 0x95)
+    error = _try(_R0_IS_0, _EXIT)
+    if error:
+        return _explain(error)
+    if _try(_R0_IS_0, _STORE_R0, _EXCHANGE_R0, _EXIT):
+        return "this kernel is older than Linux 5.12: BPF has no atomic exchange"
+    return ""
+
+
+def _try(*instructions: int) -> int:
+    """Returns the errno of loading this program, 0 if it loads."""
+    program = (ctypes.c_uint64 * len(instructions))(*instructions)
     fd = libbpf.library().bpf_prog_load(
         _RAW_TRACEPOINT, b"kernob_probe", b"GPL", program, len(program), None
     )
-    if fd >= 0:
-        os.close(fd)
-        return ""
-    return _explain(-fd)
+    if fd < 0:
+        return int(-fd)
+    os.close(fd)
+    return 0
 
 
 def has_program_type(number: int) -> bool:

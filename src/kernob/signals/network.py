@@ -73,7 +73,7 @@ class KernelFlows:
     def __init__(self, settings: Network) -> None:
         refusal = features.refusal()
         if refusal:
-            raise KernelError(f"no eBPF: {refusal}", remedy="run as root, or see: kernob doctor")
+            raise KernelError(f"no eBPF: {refusal}", remedy="kernob doctor says what to do")
         self._object = objects.read("network")
         try:
             self._load(settings)
