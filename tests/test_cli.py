@@ -85,7 +85,8 @@ def test_doctor_tells_an_ordinary_user_what_is_missing_and_what_to_do() -> None:
 
     assert done.returncode == 3
     assert "lacks CAP_BPF" in done.stdout
-    assert "counting    polling: " in done.stdout
+    assert "counting    polled from sock_diag" in done.stdout
+    assert "missed: UDP" in done.stdout
     assert "to do       run Kernob as root" in done.stdout
 
 

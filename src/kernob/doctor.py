@@ -14,6 +14,7 @@ from kernob.errors import KernobError
 from kernob.kernel import features
 from kernob.rates import bytes_text
 from kernob.signals.network import LOSSES, KernelFlows
+from kernob.signals.polling import blind_spots, describe
 from kernob.top import traffic_from_agent
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Diagnosis(msgspec.Struct):
     Attributes:
         ebpf: whether the agent can count in the kernel.
         refusal: why not; empty if it can.
+        polling: how the agent counts instead, and what that misses; empty if it need not.
         programs: why each program is off, empty for those that work.
         maps: bytes that the kernel keeps for each map.
         agent: whether an agent answers at the configured address.
@@ -40,6 +42,7 @@ class Diagnosis(msgspec.Struct):
     missing_capabilities: list[str]
     ebpf: bool
     refusal: str
+    polling: str
     programs: dict[str, str]
     maps: dict[str, int]
     agent: bool
@@ -62,6 +65,7 @@ def examine(config: Config) -> Diagnosis:
         missing_capabilities=features.missing_capabilities(),
         ebpf=False,
         refusal=found.refusal,
+        polling="",
         programs={},
         maps={},
         agent=False,
@@ -73,6 +77,7 @@ def examine(config: Config) -> Diagnosis:
         flows = KernelFlows(config.network)
     except KernobError as error:
         diagnosis.refusal = str(error)
+        diagnosis.polling = describe(blind_spots())
     else:
         diagnosis.ebpf = True
         diagnosis.programs = flows.programs()
@@ -103,7 +108,6 @@ def _advice(diagnosis: Diagnosis) -> list[str]:
             advice.append("run Kernob as root, or give it CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")
         elif not diagnosis.btf:
             advice.append("boot a kernel with CONFIG_DEBUG_INFO_BTF (every distribution's has it)")
-        advice.append("until then the agent polls sock_diag: no UDP bytes, no short connections")
     for reason in diagnosis.losses:
         if reason == "flows_overflowed":
             advice.append("raise network.flows: rows had no room")
@@ -122,9 +126,10 @@ def _lines(diagnosis: Diagnosis) -> list[str]:
             if diagnosis.missing_capabilities
             else "all capabilities that are needed"
         ),
-        "counting    "
-        + ("in the kernel by eBPF: exact" if diagnosis.ebpf else f"polling: {diagnosis.refusal}"),
+        "counting    " + ("in the kernel by eBPF: exact" if diagnosis.ebpf else diagnosis.polling),
     ]
+    if not diagnosis.ebpf:
+        lines.append(f"  since     {diagnosis.refusal}")
     for name, reason in diagnosis.programs.items():
         lines.append(f"  program   {name:20} {reason.splitlines()[0] if reason else 'works'}")
     for name, size in diagnosis.maps.items():
