@@ -6,8 +6,10 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from observer import agree
+from observer import agree, own_observer
 from workshop import Moved, Who, free_udp_port
+
+from kernob.config import Network
 
 if TYPE_CHECKING:
     from observer import Observer
@@ -215,6 +217,19 @@ def test_a_port_unreachable_is_no_byte(observer: Observer, workshop: Workshop) -
 
     agree(observer, workshop)
     assert set(observer.flows()) == {Who(client.pid, "udp", "client", "127.0.0.1", port)}
+
+
+def test_raw_sockets_are_not_tcp_nor_udp(workshop: Workshop) -> None:
+    puppet = workshop.puppet()
+    raw = [puppet.call("raw", protocol) for protocol in (6, 17)]  # IPPROTO_TCP, IPPROTO_UDP
+
+    with own_observer(workshop, Network()) as observer:
+        for fd in raw:
+            assert puppet.call("send", fd, "send", 40, 40) == 40
+            assert puppet.call("receive", fd, "recv", 60, 60) == 60  # with the IP header
+
+        assert observer.flows() == {}
+        assert observer.connections() == {}
 
 
 def test_unix_and_netlink_are_not_network(observer: Observer, workshop: Workshop) -> None:

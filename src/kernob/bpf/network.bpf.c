@@ -418,7 +418,8 @@ static __always_inline int udp_moved(struct sock *sk, struct connection *c, int 
 static __noinline int moved_slowly(struct sock *sk, struct connection *c, int length, int direction,
 				   int operations)
 {
-	if (!sk)
+	/* A raw socket has a protocol, too. */
+	if (!sk || sk->sk_type == SOCK_RAW)
 		return 0;
 	if (sk->sk_protocol == IPPROTO_UDP)
 		return udp_moved(sk, c, length, direction, operations);
@@ -748,7 +749,7 @@ static __always_inline struct sock *socket_of(struct file *file)
 	struct socket *socket = file ? bpf_sock_from_file(file) : 0;
 	struct sock *sk = socket ? socket->sk : 0;
 
-	if (!sk || sk->sk_protocol != IPPROTO_TCP)
+	if (!sk || sk->sk_protocol != IPPROTO_TCP || sk->sk_type == SOCK_RAW)
 		return 0;
 	return sk;
 }

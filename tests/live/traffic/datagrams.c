@@ -31,6 +31,19 @@ static long open_socket(const char *address_text, const char *port)
 	return fd;
 }
 
+/* Sends packets to this host, and gets all of the protocol that come to it. */
+static long open_raw(int protocol)
+{
+	struct sockaddr_storage here;
+	int fd = socket(AF_INET, SOCK_RAW, protocol);
+
+	parse_address("127.0.0.1", "0", &here);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&here, address_size(&here)))
+		return -errno;
+	ends[fd] = (struct end){ .peer = here };
+	return fd;
+}
+
 static long connect_socket(int fd, const char *address_text, const char *port)
 {
 	struct sockaddr_storage address;
@@ -223,6 +236,8 @@ bool datagram_command(int argc, char **argv, long *result)
 
 	if (!strcmp(verb, "udp"))
 		*result = open_socket(argv[1], argv[2]);
+	else if (!strcmp(verb, "raw"))
+		*result = open_raw(fd);
 	else if (!strcmp(verb, "udp_connect"))
 		*result = connect_socket(fd, argv[2], argv[3]);
 	else if (!strcmp(verb, "udp_send"))

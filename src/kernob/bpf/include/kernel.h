@@ -53,6 +53,7 @@ enum {
 /* net/sock.h */
 #define SOCK_BINDPORT_LOCK 8
 #define SHUTDOWN_MASK 3
+#define SOCK_RAW 3
 #define SOCK_DONE_BIT 1
 
 /* net/tcp_states.h */
@@ -105,6 +106,7 @@ struct sock {
 	__u8 sk_padding : 1, sk_kern_sock : 1, sk_no_check_tx : 1, sk_no_check_rx : 1,
 		sk_userlocks : 4;
 	__u8 sk_shutdown;
+	__u16 sk_type; /* 16 bits of its own since 5.6 */
 	__u16 sk_protocol;
 } KERNEL_TYPE;
 
