@@ -41,7 +41,7 @@ def open_source(config: Config) -> FlowSource:
         except KernelError as error:
             if config.agent.mode == "ebpf":
                 raise
-            log.warning("polling, since there is %s", error)
+            log.warning("polling, not eBPF: %s", error)
     from kernob.signals.polling import PolledFlows  # noqa: PLC0415
 
     return PolledFlows(config.network)
