@@ -140,6 +140,14 @@ static __always_inline void start_position(struct connection *c, struct sock *sk
 	c->read_to = read_position(c, sk);
 }
 
+/* Something between TCP and the application, as TLS in the kernel: its bytes are not TCP's. */
+static __always_inline bool is_layered(struct sock *sk)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+	return tcp && tcp->inet_conn.icsk_ulp_ops;
+}
+
 /* One of the connections that MPTCP's own socket, which the hooks see, is made of. */
 static __always_inline bool is_subflow(struct sock *sk)
 {
@@ -187,7 +195,7 @@ static __always_inline __u64 take_received(struct connection *c, struct sock *sk
 	__u64 position;
 	__s64 unhooked;
 
-	if (c->established && (last || (!c->shared && position_holds(c, sk)))) {
+	if (c->established && !is_layered(sk) && (last || (!c->shared && position_holds(c, sk)))) {
 		position = read_position(c, sk);
 		unhooked = ahead + position - c->read_to - received;
 		if (unhooked < 0) {

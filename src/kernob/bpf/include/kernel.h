@@ -110,7 +110,14 @@ struct sock {
 	__u16 sk_protocol;
 } KERNEL_TYPE;
 
+struct tcp_ulp_ops;
+
+struct inet_connection_sock {
+	const struct tcp_ulp_ops *icsk_ulp_ops;
+} KERNEL_TYPE;
+
 struct tcp_sock {
+	struct inet_connection_sock inet_conn;
 	__u32 copied_seq;
 	__u32 rcv_nxt;
 	__u64 bytes_received;
