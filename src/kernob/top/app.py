@@ -209,6 +209,8 @@ class TopApp(App[None]):
 
     def on_top_app_arrived(self, message: Arrived) -> None:
         """Shows what came; an error leaves what was there."""
+        if not self.query("#state"):
+            return  # The application is closing: there is nothing left to draw on.
         if message.error:
             if not self._error:
                 self._failed_at = datetime.now().astimezone()
