@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernob.identity.addresses import plain
 from kernob.signals.accounts import (
     CONNECTIONS,
     OPERATIONS,
@@ -18,7 +19,6 @@ from kernob.signals.accounts import (
     SERVICE_IO,
     Accounts,
     Reading,
-    address_text,
     is_unspecified,
 )
 from kernob.telemetry.model import Metric, Points
@@ -65,7 +65,7 @@ def accounts(peers_per_server: int = 64, conversations: int = 1000) -> Accounts:
     served: dict[tuple[int, int], str] = {}
 
     def name_peer(address: bytes, port: int, transport: int) -> str:
-        return served.get((transport, port)) or address_text(address)
+        return served.get((transport, port)) or str(plain(address))
 
     def serves(transport: int, port: int, service: str) -> None:
         served[transport, port] = service
@@ -291,8 +291,8 @@ def test_a_figure_never_goes_back() -> None:
 
 
 def test_text_of_addresses() -> None:
-    assert address_text(LOOPBACK) == "127.0.0.1"
-    assert address_text(b"\0" * 15 + b"\1") == "::1"
+    assert str(plain(LOOPBACK)) == "127.0.0.1"
+    assert str(plain(b"\0" * 15 + b"\1")) == "::1"
     assert is_unspecified(bytes(16))
     assert is_unspecified(b"\0" * 10 + b"\xff\xff" + bytes(4))
     assert not is_unspecified(b"\0" * 15 + b"\1")

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from kernob.identity.addresses import plain
 from kernob.signals import polling
-from kernob.signals.accounts import PROCESS_IO, SERVICE_IO, Accounts, Settled, address_text
+from kernob.signals.accounts import PROCESS_IO, SERVICE_IO, Accounts, Settled
 from kernob.signals.polling import PolledFlows
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def test_counts_both_ends(host: str) -> None:
     port = listener_port(reading, 1_234_567)
     assert rows(reading, port) == {"client": (1_234_567, 89, 1), "server": (89, 1_234_567, 1)}
     mine = reading.keys[(reading.keys["pid"] == ME) & (reading.keys["port"] == port)]
-    assert {address_text(key["address"].tobytes()) for key in mine} == {host}
+    assert {str(plain(key["address"].tobytes())) for key in mine} == {host}
     assert set(mine["transport"].tolist()) == {socket.IPPROTO_TCP}
     assert set(mine["start"].tolist()) == {polling.start_of(ME)}
     assert reading.values["operations"].sum() == 0
@@ -311,7 +312,7 @@ def test_the_peers_of_a_server_are_bounded() -> None:
         served &= reading.keys["side"] == polling.SERVER
         received = Counter[str]()
         for key, value in zip(reading.keys[served], reading.values[served], strict=True):
-            received[address_text(key["address"].tobytes())] += int(value["bytes"][1])
+            received[str(plain(key["address"].tobytes()))] += int(value["bytes"][1])
         assert received.pop("0.0.0.0") == 3000
         assert list(received.values()) == [1000, 1000]
 
@@ -471,7 +472,7 @@ def test_becomes_points() -> None:
 
     accounts = Accounts(
         identify=identify,
-        name_peer=lambda address, _port, _transport: address_text(address),
+        name_peer=lambda address, _port, _transport: str(plain(address)),
         serves=lambda _transport, _port, _service: None,
         resource={"host.name": "here"},
         start=time.time_ns(),

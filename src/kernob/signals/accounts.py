@@ -8,7 +8,6 @@ back. New rows cost a little Python once; the others are numpy arrays all the wa
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -571,10 +570,3 @@ def is_ipv4(address: bytes) -> bool:
 def is_unspecified(address: bytes) -> bool:
     """Tells whether a 16-byte address is `::` or the mapped `0.0.0.0`."""
     return not any(address[12:]) and (is_ipv4(address) or not any(address))
-
-
-def address_text(address: bytes) -> str:
-    """Returns a 16-byte address as text, a mapped one as dotted IPv4."""
-    if is_ipv4(address):
-        return str(ipaddress.IPv4Address(address[12:]))
-    return str(ipaddress.IPv6Address(address))
