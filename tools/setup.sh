@@ -27,4 +27,4 @@ fi
 
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[server]' --group dev

@@ -35,11 +35,14 @@ LARGEST_FILE: Final = 1 << 18
 """Bytes: a larger configuration is a mistake."""
 SHORTEST_INTERVAL: Final = 0.1
 
-_UNITS: Final = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "h": 3600.0}
-_DURATION: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*(ms|s|m|h|)\s*")
+_UNITS: Final = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*(ms|s|m|h|d|)\s*")
+_SIZES: Final = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_SIZE: Final = re.compile(r"\s*([0-9]{1,15})\s*(B|KiB|MiB|GiB|TiB|)\s*")
 _PATH: Final = re.compile(r" - at `\$?\.?([^`]*)`$")
 _UNKNOWN: Final = re.compile(r"unknown field `([^`]*)`")
 _ADDRESS: Final = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^:\[\]\s]*):([0-9]{1,5})")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _BOOLEANS: Final = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _NONE: Final = ("", "~", "null", "Null", "NULL")
 # What Kubernetes sets in each pod beside a service called kernob-agent.
@@ -56,6 +59,10 @@ Entries = Annotated[int, msgspec.Meta(ge=16, le=1 << 22)]
 
 class Seconds(float):
     """A duration: `500ms`, `15s`, `1m`, or a number of seconds."""
+
+
+class Size(int):
+    """A number of bytes: `512MiB`, `10GiB`."""
 
 
 class Agent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,8 +105,8 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     series_limit: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 10_000
 
 
-class Prometheus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the agent answers.
+class Door(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An address that something of Kernob listens on, and who may come in.
 
     Attributes:
         listen: `host:port`, or `off`. Off loopback it needs a token or certificates of clients.
@@ -109,7 +116,7 @@ class Prometheus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         client_ca: PEM file of who signs the certificates of clients.
     """
 
-    listen: str = "127.0.0.1:9464"
+    listen: str
     token_file: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
@@ -117,7 +124,7 @@ class Prometheus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def enabled(self) -> bool:
-        """Whether the agent listens."""
+        """Whether anything listens."""
         return self.listen != "off"
 
     @property
@@ -146,7 +153,67 @@ class Prometheus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         try:
             return self.token_file.read_text("utf-8").strip()
         except OSError as error:
-            raise ConfigError(f"prometheus.token_file: {error}") from error
+            raise ConfigError(f"{type(self).__name__.lower()}.token_file: {error}") from error
+
+
+class Prometheus(Door, frozen=True, forbid_unknown_fields=True):
+    """Where the agent answers."""
+
+    listen: str = "127.0.0.1:9464"
+
+
+class Server(Door, frozen=True, forbid_unknown_fields=True):
+    """Where the server takes OTLP over HTTP and answers the API.
+
+    Attributes:
+        grpc_listen: where it takes OTLP over gRPC, or `off`; the same token and certificates.
+        largest_body: bytes of one request at most, as it comes and unpacked.
+        waiting: bytes of accepted requests that may wait for the store; more are refused with the
+            retryable status.
+    """
+
+    listen: str = "127.0.0.1:4318"
+    grpc_listen: str = "127.0.0.1:4317"
+    largest_body: Size = Size(16 << 20)
+    waiting: Size = Size(64 << 20)
+
+
+class Pages(Door, frozen=True, forbid_unknown_fields=True):
+    """Where the pages are.
+
+    Attributes:
+        server: URL of the server they read from; empty for the one of this configuration.
+    """
+
+    listen: str = "127.0.0.1:8420"
+    server: str = ""
+
+
+class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the server keeps what it is sent.
+
+    Attributes:
+        path: folder of the embedded store; empty for /var/lib/kernob/store, or the user's data
+            folder where that can't be written.
+        url: of a ClickHouse server (`http://user@host:8123`), instead of the embedded one.
+        password_file: holds the password for `url`.
+        cluster: name of the cluster, for replicated and distributed tables.
+        database: that holds the tables.
+        metrics_retention, traces_retention, logs_retention, profiles_retention: how long each is
+            kept.
+        disk_limit: bytes on disk; beyond them the oldest day goes first. 0 for no limit.
+    """
+
+    path: Path | None = None
+    url: str = ""
+    password_file: Path | None = None
+    cluster: str = ""
+    database: str = "otel"
+    metrics_retention: Seconds = Seconds(7 * 86400)
+    traces_retention: Seconds = Seconds(7 * 86400)
+    logs_retention: Seconds = Seconds(7 * 86400)
+    profiles_retention: Seconds = Seconds(7 * 86400)
+    disk_limit: Size = Size(20 << 30)
 
 
 class Otlp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -185,6 +252,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Metrics = Metrics()
     prometheus: Prometheus = Prometheus()
     otlp: Otlp = Otlp()
+    server: Server = Server()
+    store: Store = Store()
+    pages: Pages = Pages()
     log: Log = Log()
 
 
@@ -367,6 +437,11 @@ def _decode(kind: type, value: object) -> object:
         if match is None:
             raise ValueError(f"a duration such as 15s, 500ms or 1m is wanted, not {value!r}")
         return Seconds(float(match[1]) * _UNITS[match[2]])
+    if kind is Size:
+        match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError(f"a size such as 512MiB or 10GiB is wanted, not {value!r}")
+        return Size(int(match[1]) * _SIZES[match[2]])
     if kind is Path:
         if not isinstance(value, str):
             raise ValueError("a file is wanted")
@@ -414,31 +489,58 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         except ValueError as error:
             where = f"peers.{network}"
             raise _error(_place(where, origins), where, str(error)) from error
-    prometheus, endpoint = config.prometheus, config.otlp.endpoint
-    address = _ADDRESS.fullmatch(prometheus.listen)
+    endpoint = config.otlp.endpoint
     # OpenTelemetry's own variables may hold a bare host:port for gRPC.
     by_opentelemetry = origins.get("otlp.endpoint", "").startswith("OTEL_")
     checks = [
-        (
-            "prometheus.listen",
-            not prometheus.enabled or (address and int(address[1]) < 1 << 16),
-            f"host:port or off is wanted, not {prometheus.listen!r}",
-        ),
         (
             "otlp.endpoint",
             by_opentelemetry or not endpoint or endpoint.startswith(("http://", "https://")),
             "a URL is wanted, as in http://localhost:4318",
         ),
+        (
+            "pages.server",
+            not config.pages.server or config.pages.server.startswith(("http://", "https://")),
+            "a URL is wanted, as in http://localhost:4318",
+        ),
+        (
+            "store.url",
+            not config.store.url or config.store.url.startswith(("http://", "https://")),
+            "a URL is wanted, as in http://clickhouse:8123",
+        ),
+        (
+            "store.database",
+            _NAME.fullmatch(config.store.database),
+            "letters, digits and _ are wanted",
+        ),
+        (
+            "store.cluster",
+            not config.store.cluster or _NAME.fullmatch(config.store.cluster),
+            "letters, digits and _ are wanted",
+        ),
+        ("server.listen", config.server.listen != "off", "the server can't do without"),
     ]
-    for where, value, longest in (
-        ("agent.interval", config.agent.interval, 60),
-        ("otlp.interval", config.otlp.interval, 3600),
+    retentions = [
+        (f"store.{signal}_retention", getattr(config.store, f"{signal}_retention"), 3600, 10**9)
+        for signal in ("metrics", "traces", "logs", "profiles")
+    ]
+    for where, value, shortest, longest in (
+        ("agent.interval", config.agent.interval, SHORTEST_INTERVAL, 60),
+        ("otlp.interval", config.otlp.interval, SHORTEST_INTERVAL, 3600),
+        *retentions,
     ):
-        fits = SHORTEST_INTERVAL <= value <= longest
-        checks.append((where, fits, f"{SHORTEST_INTERVAL} to {longest} seconds are wanted"))
-    for name, other in (("certificate", "key"), ("key", "certificate"), ("client_ca", "key")):
-        both = not getattr(prometheus, name) or getattr(prometheus, other)
-        checks.append((f"prometheus.{name}", both, f"prometheus.{other} is wanted, too"))
+        fits = shortest <= value <= longest
+        checks.append((where, fits, f"{shortest} to {longest} seconds are wanted"))
+    doors = {"prometheus": config.prometheus, "server": config.server, "pages": config.pages}
+    listens = {f"{name}.listen": door.listen for name, door in doors.items()}
+    for where, listen in (*listens.items(), ("server.grpc_listen", config.server.grpc_listen)):
+        address = _ADDRESS.fullmatch(listen)
+        fits = listen == "off" or (address and int(address[1]) < 1 << 16)
+        checks.append((where, fits, f"host:port or off is wanted, not {listen!r}"))
+    for section, door in doors.items():
+        for name, other in (("certificate", "key"), ("key", "certificate"), ("client_ca", "key")):
+            both = not getattr(door, name) or getattr(door, other)
+            checks.append((f"{section}.{name}", both, f"{section}.{other} is wanted, too"))
     for where, right, problem in checks:
         if not right:
             raise _error(_place(where, origins), where, problem)
@@ -480,7 +582,12 @@ def describe(loaded: Loaded, *, as_json: bool) -> str:
 
 
 def _text(value: object) -> str:
-    return f"{value:.12g}s" if isinstance(value, Seconds) else str(value)
+    if isinstance(value, Seconds):
+        return f"{value:.12g}s"
+    if isinstance(value, Size) and value:
+        unit = next(u for u, size in reversed(_SIZES.items()) if value >= size and not value % size)
+        return f"{value // _SIZES[unit]}{unit}"
+    return str(value)
 
 
 def _commented(text: str, origin: str) -> str:

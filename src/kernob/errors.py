@@ -55,3 +55,25 @@ class ExportError(KernobError):
     """A collector refused what was sent, or can't be reached."""
 
     exit_code = 6
+
+
+class StoreError(KernobError):
+    """The store can't be opened, read or written; what was acknowledged is safe."""
+
+    exit_code = 7
+
+
+class StoreBusyError(StoreError):
+    """Another process holds the store."""
+
+
+class StoreFullError(StoreError):
+    """No space is left for what was sent: the sender may try again later."""
+
+
+class QueryError(StoreError):
+    """A query that the store refused: wrong, or larger than its limits."""
+
+
+class QueryCancelledError(QueryError):
+    """Nobody waits for the query's answer any more."""
