@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn
 import msgspec
 import yaml
 
+from kernob.access import Tls
 from kernob.errors import ConfigError
 from kernob.identity.procfs import printable
 from kernob.identity.redact import redact_text
 from kernob.identity.service import Rule  # noqa: TC001  (msgspec reads the types)
 from kernob.telemetry import otlp
-from kernob.telemetry.http import Tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

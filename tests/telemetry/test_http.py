@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kernob.access import Tls
 from kernob.errors import ListenError
-from kernob.telemetry.http import BODY_SIZE, HEADER_SIZE, THREADS, Listener, Request, Response, Tls
+from kernob.telemetry.http import BODY_SIZE, HEADER_SIZE, THREADS, Listener, Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,8 @@ Who may ask: on loopback everybody on the host, elsewhere only who has the token
 from __future__ import annotations
 
 import gzip
-import hmac
-import ipaddress
 import logging
 import os
-import socket
 import ssl
 import threading
 from dataclasses import dataclass, field
@@ -27,9 +24,10 @@ from cheroot.makefile import MakeFile
 from cheroot.server import Gateway, HTTPConnection, HTTPServer
 from cheroot.workers.threadpool import ThreadPool
 
-from kernob.errors import ListenError
+from kernob.access import Access, Tls, taken
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -45,7 +43,6 @@ BODY_SIZE: Final = 1024
 GZIP_FROM: Final = 1024
 """Bytes of an answer from which on it is compressed, if the client likes that."""
 
-_LAST_PORT: Final = 65535
 _TEXT: Final = "text/plain; charset=utf-8"
 
 _log = logging.getLogger(__name__)
@@ -84,19 +81,6 @@ if TYPE_CHECKING:
     Handler = Callable[[Request], Response]
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """PEM files.
-
-    Attributes:
-        client_ca: who signs the certificates of clients; with it a client must have one.
-    """
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-
-
 class Listener:
     """Answers GET and HEAD on one address, each path by its handler.
 
@@ -125,16 +109,9 @@ class Listener:
                 neither a token nor certificates of clients guard it.
         """
         self.address = address
-        self._host, self._ip, self._port = _resolve(address)
+        self._access = Access(address, token_file=token_file, tls=tls)
         self._routes = {"/healthz": _health, **routes}
-        self._token = _token(token_file) if token_file else None
         self._tls = _Tls(tls) if tls else None
-        guarded = token_file is not None or (tls is not None and tls.client_ca is not None)
-        if not guarded and not ipaddress.ip_address(self._ip).is_loopback:
-            raise ListenError(
-                f"{address} is not on loopback, and nothing guards it",
-                remedy="give a token file or a CA of clients, or listen on 127.0.0.1",
-            )
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self._failed: set[str] = set()
@@ -152,16 +129,13 @@ class Listener:
         """
         # cheroot would listen on what systemd left open instead, wherever that is.
         os.environ.pop("LISTEN_PID", None)
-        server = _Server((self._ip, self._port), self._answer, self._tls)
+        server = _Server((self._access.ip, self._access.port), self._answer, self._tls)
         try:
             server.prepare()
         except OSError as error:
-            raise ListenError(
-                f"can't listen on {self.address}: {server.failure or error}",
-                remedy="end what listens there, or set another address",
-            ) from error
+            raise taken(self.address, server.failure or str(error)) from error
         self._server = server
-        self.address = f"{self._host}:{server.socket.getsockname()[1]}"
+        self.address = f"{self._access.host}:{server.socket.getsockname()[1]}"
         self._thread = threading.Thread(target=server.serve, name="kernob-http", daemon=True)
         self._thread.start()
 
@@ -175,7 +149,7 @@ class Listener:
     def _answer(self, request: Request, method: str) -> Response:
         if method not in {"GET", "HEAD"}:
             return _error(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
-        if request.path != "/healthz" and not self._allowed(request):
+        if request.path != "/healthz" and not self._access.allows(request.header("authorization")):
             return _error(HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": "Bearer"})
         handler = self._routes.get(request.path)
         if handler is None:
@@ -188,15 +162,6 @@ class Listener:
                 _log.exception("%s failed (said once)", request.path)
             return _error(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _allowed(self, request: Request) -> bool:
-        if self._token is None:
-            return True
-        scheme, _, given = request.header("authorization").partition(" ")
-        # In constant time, so that how long it takes tells nothing of the token.
-        return hmac.compare_digest(given.strip().encode("latin-1"), self._token) and (
-            scheme.lower() == "bearer"
-        )
-
 
 def _health(_: Request) -> Response:
     return Response(HTTPStatus.OK, _TEXT, b"ok\n")
@@ -204,30 +169,6 @@ def _health(_: Request) -> Response:
 
 def _error(status: HTTPStatus, headers: Mapping[str, str] | None = None) -> Response:
     return Response(status, _TEXT, f"{status.phrase}\n".encode(), headers or {})
-
-
-def _resolve(address: str) -> tuple[str, str, int]:
-    """Returns host as given, IP address, and port."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > _LAST_PORT:
-        raise ListenError(f"{address!r} is no host:port")
-    try:
-        found = socket.getaddrinfo(
-            host.strip("[]") or "::", int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except OSError as error:
-        raise ListenError(f"{address!r}: {error.strerror}") from error
-    return host, str(found[0][4][0]), int(port)
-
-
-def _token(file: Path) -> bytes:
-    try:
-        token = file.read_bytes().strip()
-    except OSError as error:
-        raise ListenError(f"can't read the token file {file}: {error.strerror}") from error
-    if not token:
-        raise ListenError(f"the token file {file} is empty")
-    return token
 
 
 class _Tls:
@@ -240,16 +181,7 @@ class _Tls:
     makefile = staticmethod(MakeFile)
 
     def __init__(self, tls: Tls) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        file = tls.certificate
-        try:
-            self._context.load_cert_chain(tls.certificate, tls.key)
-            if tls.client_ca:
-                file = tls.client_ca
-                self._context.load_verify_locations(tls.client_ca)
-                self._context.verify_mode = ssl.CERT_REQUIRED
-        except OSError as error:
-            raise ListenError(f"TLS: {file} (or its key): {error}") from error
+        self._context = tls.context()
 
     def wrap(self, plain: socket.socket) -> tuple[ssl.SSLSocket, dict[str, str]]:
         """Returns the socket, not yet connected, and nothing about it."""
