@@ -77,3 +77,19 @@ class QueryError(StoreError):
 
 class QueryCancelledError(QueryError):
     """Nobody waits for the query's answer any more."""
+
+
+class RequestError(KernobError):
+    """What a client sent was not taken; a request that fails so never ends the server."""
+
+
+class MalformedError(RequestError):
+    """What was sent is not OTLP: sending it again is of no use."""
+
+
+class TooLargeError(RequestError):
+    """What was sent is larger than `server.largest_body`, as it came or unpacked."""
+
+
+class OverloadedError(RequestError):
+    """Too much waits already: the sender may try again soon."""
