@@ -21,7 +21,7 @@ from kernob.signals.polling import PolledFlows
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kernob.signals.accounts import FlowSource
+    from kernob.signals.flows import FlowSource
 
 INTERVAL: Final = 1.0
 SOCKETS: Final = (5, 5, 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +33,13 @@ MOVED = 1_234_567
 class Running:
     """An agent that runs, and what it says."""
 
-    def __init__(self, directory: Path, *options: str, prefix: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        prefix: tuple[str, ...] = (),
+        runtime: Path | None = None,
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = directory / f"agent-{self.port}.log"
@@ -39,7 +47,7 @@ class Running:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*prefix, KERNOB, "agent", "--listen", f"127.0.0.1:{self.port}", *options],
-                env={**environ, "RUNTIME_DIRECTORY": str(directory)},
+                env={**environ, "RUNTIME_DIRECTORY": str(runtime or directory)},
                 stderr=log,
             )
 
@@ -217,13 +225,13 @@ def test_a_collector_gets_what_was_moved_to_the_byte(
             ("Str(client)", "Str(transmit)"): MOVED,
             ("Str(server)", "Str(receive)"): MOVED,
         }
-        own = [
-            point.number("Value")
-            for point in collector.received("process.network.io")
-            if point.fields["process.pid"] == f"Int({os.getpid()})"
-        ]
+        own: Counter[str] = Counter()
+        for point in collector.received("process.network.io"):
+            if point.fields["process.pid"] == f"Int({os.getpid()})":
+                assert point.fields["kernob.peer"]
+                own[point.fields["network.io.direction"]] += point.number("Value")
         assert len(own) == 2
-        assert min(own) >= MOVED
+        assert min(own.values()) >= MOVED
 
 
 def programs_of(pid: int) -> int:
@@ -330,6 +338,106 @@ def test_polling_serves_the_same_metrics(start: Callable[..., Running]) -> None:
     assert 'kernob_agent_mode="polling"' in text
     assert "polled" in json.loads(agent.get("/api/network"))["description"]
     assert agent.stop() == 0
+
+
+def test_all_it_sends_says_which_agent_it_is(start: Callable[..., Running]) -> None:
+    agent = start(
+        *("--mode", "polling"),
+        prefix=("env", "OTEL_RESOURCE_ATTRIBUTES=host.name=node7,tier=a%20b"),
+    )
+
+    text = agent.get("/metrics")
+
+    infos = [line for line in text.splitlines() if line.startswith("target_info{")]
+    assert len(infos) == 1
+    for label in (
+        'service_name="kernob-agent"',
+        'host_name="node7"',
+        'tier="a b"',
+        'os_type="linux"',
+        f'os_version="{os.uname().release}"',
+        "service_instance_id=",
+        "service_version=",
+    ):
+        assert label in infos[0]
+    assert json.loads(agent.get("/api/network"))["host"] == "node7"
+
+
+def parts_of(text: str) -> dict[str, tuple[int, str]]:
+    """What the agent says it observes: 1 or 0, and why not."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("kernob_agent_part{"):
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+            value = int(line.rpartition(" ")[2])
+            found[labels["kernob_part"]] = (value, labels.get("kernob_reason", ""))
+    return found
+
+
+@pytest.mark.live
+def test_it_says_what_it_observes_and_what_is_off(start: Callable[..., Running]) -> None:
+    agent = start(*("--mode", "ebpf"), prefix=("env", "KERNOB_NETWORK_DATAGRAM_PEERS=off"))
+    agent.until(lambda: "program run times" in agent.get("/metrics"))
+
+    assert parts_of(agent.get("/metrics")) == {
+        "network": (1, ""),
+        "counters in the kernel": (1, ""),
+        "datagram peers": (0, "network.datagram_peers is off"),
+        "earlier connections": (1, ""),
+        "program run times": (1, ""),
+    }
+
+
+def test_polling_says_what_is_off_and_why(start: Callable[..., Running]) -> None:
+    parts = parts_of(start("--mode", "polling").get("/metrics"))
+
+    assert parts["network"] == (1, "")
+    assert parts["counters in the kernel"] == (0, "agent.mode is polling")
+    assert parts["UDP"][0] == 0
+    assert "polling can't see it" in parts["UDP"][1]
+
+
+def test_without_a_lock_file_it_says_so_once(tmp_path: Path) -> None:
+    agent = Running(tmp_path, "--mode", "polling", runtime=tmp_path / "missing")
+    try:
+        agent.wait_until_it_answers()
+    finally:
+        agent.stop()
+
+    path = tmp_path / "missing" / "kernob.lock"
+    assert agent.log.count(f"a second agent would not be noticed: {path}: No such file") == 1
+
+
+def test_doctor_tells_a_refused_token_from_no_agent(tmp_path: Path) -> None:
+    token, other = tmp_path / "token", tmp_path / "other"
+    token.write_text("right")
+    other.write_text("wrong")
+    agent = Running(
+        *(tmp_path, "--mode", "polling"), prefix=("env", f"KERNOB_PROMETHEUS_TOKEN_FILE={token}")
+    )
+
+    def doctor(file: Path) -> str:
+        environ = {
+            "KERNOB_PROMETHEUS_LISTEN": f"127.0.0.1:{agent.port}",
+            "KERNOB_PROMETHEUS_TOKEN_FILE": str(file),
+        }
+        return subprocess.run(
+            [KERNOB, "doctor"],
+            check=False,
+            env=os.environ | environ,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        ).stdout
+
+    try:
+        agent.wait_until_it_answers()
+        assert "agent       can't be asked: the agent at" in (refused := doctor(other))
+        assert "refuses this token" in refused
+        assert "agent       can't be asked: prometheus.token_file: " in doctor(tmp_path / "none")
+        assert "agent       runs (polling)" in doctor(token)
+    finally:
+        agent.stop()
 
 
 def test_it_stops_on_a_signal_and_says_so(start: Callable[..., Running]) -> None:

@@ -77,6 +77,7 @@ class Agent:
         self._collector = Collector(config)
         self._itself = Itself(self._collector.resource, self._started)
         self._map_bytes = self._collector.source.memory()
+        self._parts = self._collector.source.parts()
         self._limits: dict[str, SeriesLimit] = {}
         self._collections = 0
         self._failures = 0
@@ -124,6 +125,7 @@ class Agent:
         exports = self._sender.state if self._sender else None
         return self._itself.points(
             mode=source.mode,
+            parts=self._parts,
             collection_seconds=self._collection_seconds,
             collections=self._collections,
             fill=source.fill(),
@@ -156,7 +158,14 @@ class Agent:
             signal.signal(number, self._on_signal)
         return_freed_memory()
         # Timing programs takes a privilege that is given up below: so it is done now, not later.
-        timing = measure_programs() if self._collector.source.mode == "ebpf" else None
+        timing = None
+        if self._collector.source.mode == "ebpf":
+            try:
+                timing = RunTime()
+            except KernelError as error:
+                self._parts["program run times"] = str(error)
+            else:
+                self._parts["program run times"] = ""
         kept = capabilities.keep_only(KEPT_CAPABILITIES)
         log.debug("capabilities kept: %s", ", ".join(sorted(kept)) or "none")
         if self._listener:
@@ -172,8 +181,9 @@ class Agent:
 
     def _loop(self, timing: RunTime | None) -> None:
         interval, export_every = float(self._config.agent.interval), self._otlp.interval
-        next_collection = time.monotonic() + interval
-        next_export = time.monotonic() + export_every
+        begin = time.monotonic()
+        next_collection = begin + interval
+        next_export = begin + export_every
         watch = ClockWatch()
         timed_until = time.monotonic() + TIMING_SECONDS
         while not self._stop.wait(max(0.0, next_collection - time.monotonic())):
@@ -187,7 +197,8 @@ class Agent:
             if timing and now >= timed_until:
                 timing.close()
                 timing = None
-            if self._sender and now >= next_export:
+            # At the collection that is nearest to its time: rounding must not skip one.
+            if self._sender and now + interval / 2 >= next_export:
                 self._sender.offer(self._latest)
                 next_export = max(next_export + export_every, now)
 
@@ -242,26 +253,18 @@ def return_freed_memory() -> None:
         library.mallopt(_M_TRIM_THRESHOLD, 128 << 10)
 
 
-def measure_programs() -> RunTime | None:
-    """Has the kernel time its programs, if these privileges allow it."""
-    try:
-        return RunTime()
-    except KernelError as error:
-        log.debug("the run time of programs is not measured: %s", error)
-        return None
-
-
 def take_lock(path: Path) -> int:
     """Returns an open file that holds the lock of the one agent of this machine.
 
-    Where `path` can't be written (no root) there is no lock: such an agent only polls.
+    Where `path` can't be written (no root, say) there is no lock, and the log says so.
 
     Raises:
         AlreadyRunningError: another process holds it.
     """
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError:
+    except OSError as error:
+        log.warning("a second agent would not be noticed: %s: %s", path, error.strerror)
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import platform
+import os
 import time
 from typing import TYPE_CHECKING, Final
 
 from kernob import __version__
 from kernob.errors import KernelError
+from kernob.identity.host import resource
 from kernob.identity.peers import Peers
 from kernob.identity.process import Processes
 from kernob.signals.accounts import Accounts
@@ -17,8 +18,8 @@ from kernob.traffic import Table, rows_of
 if TYPE_CHECKING:
     from kernob.config import Config
     from kernob.identity.process import Process
-    from kernob.signals.accounts import FlowSource
-    from kernob.telemetry.model import AttributeValue, Points
+    from kernob.signals.flows import FlowSource
+    from kernob.telemetry.model import Points
 
 NAMES_SECONDS: Final = 30.0
 """How often this host's addresses and /etc/hosts are looked at."""
@@ -33,6 +34,7 @@ def open_source(config: Config) -> FlowSource:
         KernelError: eBPF was asked for and can't be had, or nothing works.
     """
     # Imported here: each of the two brings a library that the other has no use for.
+    refusal = "agent.mode is polling"
     if config.agent.mode != "polling":
         from kernob.signals.network import KernelFlows  # noqa: PLC0415
 
@@ -42,9 +44,10 @@ def open_source(config: Config) -> FlowSource:
             if config.agent.mode == "ebpf":
                 raise
             log.warning("polling, not eBPF: %s", error)
+            refusal = str(error)
     from kernob.signals.polling import PolledFlows  # noqa: PLC0415
 
-    return PolledFlows(config.network)
+    return PolledFlows(config.network, refusal)
 
 
 class Collector:
@@ -58,8 +61,7 @@ class Collector:
         self.source = open_source(config)
         self._processes = Processes(config.services)
         self._peers = Peers(config.peers)
-        self._host = platform.node()
-        self.resource: dict[str, AttributeValue] = {"host.name": self._host}
+        self.resource = resource(os.environ)
         self._next_refresh = 0.0
         now = time.time_ns()
         self.accounts = Accounts(
@@ -99,7 +101,7 @@ class Collector:
         """Returns the traffic table as of the last `collect`."""
         return Table(
             time=time.time_ns(),
-            host=self._host,
+            host=str(self.resource["host.name"]),
             version=__version__,
             mode=self.source.mode,
             description=self.source.description,

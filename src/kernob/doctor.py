@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
-from kernob.errors import KernobError
+from kernob.errors import ConfigError, KernobError
 from kernob.kernel import features
 from kernob.rates import bytes_text
 from kernob.signals.network import LOSSES, KernelFlows
@@ -32,6 +32,7 @@ class Diagnosis(msgspec.Struct):
         programs: why each program is off, empty for those that work.
         maps: bytes that the kernel keeps for each map.
         agent: whether an agent answers at the configured address.
+        agent_refusal: why one could not be asked; empty if it could, or there is none.
         losses: what that agent could not count, by reason.
         advice: what to do, most important first; empty if all is well.
     """
@@ -46,6 +47,7 @@ class Diagnosis(msgspec.Struct):
     programs: dict[str, str]
     maps: dict[str, int]
     agent: bool
+    agent_refusal: str
     agent_mode: str
     losses: dict[str, int]
     advice: list[str]
@@ -69,6 +71,7 @@ def examine(config: Config) -> Diagnosis:
         programs={},
         maps={},
         agent=False,
+        agent_refusal="",
         agent_mode="",
         losses={},
         advice=[],
@@ -83,7 +86,7 @@ def examine(config: Config) -> Diagnosis:
         diagnosis.programs = flows.programs()
         diagnosis.maps = flows.memory()
         flows.close()
-    table = _ask_agent(config)
+    table, diagnosis.agent_refusal = _ask_agent(config)
     if table is not None:
         diagnosis.agent, diagnosis.agent_mode = True, table.mode
         diagnosis.losses = {reason: count for reason, count in table.losses.items() if count}
@@ -91,14 +94,18 @@ def examine(config: Config) -> Diagnosis:
     return diagnosis
 
 
-def _ask_agent(config: Config) -> Table | None:
+def _ask_agent(config: Config) -> tuple[Table | None, str]:
+    """Returns the agent's table, None without one; and why one that is there was not asked."""
     if not config.prometheus.enabled:
-        return None
+        return None, ""
     try:
-        return traffic_from_agent(config.prometheus.url, config.prometheus.token())
+        return traffic_from_agent(config.prometheus.url, config.prometheus.token()), ""
+    except ConfigError as error:
+        # The token can't be read, or isn't the agent's.
+        return None, str(error)
     except KernobError:
         # No agent runs here: what it lost can't be told, and the report says so.
-        return None
+        return None, ""
 
 
 def _advice(diagnosis: Diagnosis) -> list[str]:
@@ -108,6 +115,8 @@ def _advice(diagnosis: Diagnosis) -> list[str]:
             advice.append("run Kernob as root, or give it CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")
         elif not diagnosis.btf:
             advice.append("boot a kernel with CONFIG_DEBUG_INFO_BTF (every distribution's has it)")
+    if diagnosis.agent_refusal:
+        advice.append("give doctor the agent's own prometheus.token_file")
     for reason in diagnosis.losses:
         if reason == "flows_overflowed":
             advice.append("raise network.flows: rows had no room")
@@ -136,7 +145,9 @@ def _lines(diagnosis: Diagnosis) -> list[str]:
         lines.append(f"  map       {name:20} {bytes_text(size)}")
     if diagnosis.maps:
         lines.append(f"  maps      {'all':20} {bytes_text(sum(diagnosis.maps.values()))}")
-    if not diagnosis.agent:
+    if diagnosis.agent_refusal:
+        lines.append(f"agent       can't be asked: {diagnosis.agent_refusal}")
+    elif not diagnosis.agent:
         lines.append("agent       none answers: what one lost can't be told")
     elif diagnosis.losses:
         lines.append(f"agent       runs ({diagnosis.agent_mode}), and has lost:")

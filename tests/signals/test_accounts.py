@@ -18,9 +18,8 @@ from kernob.signals.accounts import (
     PROCESS_IO,
     SERVICE_IO,
     Accounts,
-    Reading,
-    is_unspecified,
 )
+from kernob.signals.flows import Reading, is_unspecified
 from kernob.telemetry.model import Metric, Points
 
 KEY = np.dtype(
@@ -80,7 +79,7 @@ def accounts(peers_per_server: int = 64, conversations: int = 1000) -> Accounts:
         identify=identify,
         name_peer=name_peer,
         serves=serves,
-        resource={"host.name": "here"},
+        resource={"service.name": "kernob-agent", "host.name": "here"},
         start=5_000,
         boot=4_500,
         peers_per_server=peers_per_server,
@@ -104,8 +103,8 @@ def test_a_row_becomes_points_of_its_process_and_its_service() -> None:
 
     points = book.points()
     assert values(points, PROCESS_IO) == {
-        ("transmit", "tcp", "program-3", 3, "service-1"): 10,
-        ("receive", "tcp", "program-3", 3, "service-1"): 20,
+        ("127.0.0.1", "transmit", "tcp", "program-3", 3, "service-1"): 10,
+        ("127.0.0.1", "receive", "tcp", "program-3", 3, "service-1"): 20,
     }
     [io] = [p for p in points if p.metric == SERVICE_IO]
     assert dict(io.series[0].attributes) == {
@@ -119,9 +118,34 @@ def test_a_row_becomes_points_of_its_process_and_its_service() -> None:
     }
     assert io.values.tolist() == [10, 20]
     assert io.series[0].start == 5_000
-    assert dict(io.series[0].resource) == {"host.name": "here", "service.name": "service-1"}
+    assert {dict(s.resource)["service.name"] for p in points for s in p.series} == {"kernob-agent"}
     assert list(values(points, OPERATIONS).values()) == [1, 2]
     assert list(values(points, CONNECTIONS).values()) == [1]
+
+
+def test_a_process_has_a_series_for_each_peer_that_adds_up() -> None:
+    book = accounts()
+    rows = [
+        Row(pid=3, side=1, port=port, address=LOOPBACK[:-1] + bytes([last]), bytes=(last, port))
+        for last, port in ((1, 80), (1, 81), (2, 80))
+    ]
+
+    book.update(reading(*rows))
+    seen = values(book.points(), PROCESS_IO)
+    # It ends, its place is another's: nothing is left over.
+    book.update(reading(*rows, ended=((1000, 3),)))
+    book.update(reading(Row(pid=5, bytes=(9, 0))))
+    later = values(book.points(), PROCESS_IO)
+
+    assert {(key[0], key[1]): value for key, value in seen.items()} == {
+        ("127.0.0.1", "transmit"): 2,
+        ("127.0.0.1", "receive"): 161,
+        ("127.0.0.2", "transmit"): 2,
+        ("127.0.0.2", "receive"): 80,
+    }
+    assert {(key[0], key[4]): value for key, value in later.items() if value} == {
+        ("127.0.0.1", 5): 9
+    }
 
 
 def test_a_service_keeps_what_its_ended_processes_moved() -> None:
@@ -136,7 +160,7 @@ def test_a_service_keeps_what_its_ended_processes_moved() -> None:
     assert settled.processes == [(1000, 2)]
     points = book.points()
     assert sum(values(points, SERVICE_IO).values()) == 18
-    assert {key[3] for key in values(points, PROCESS_IO)} == {3}
+    assert {key[4] for key in values(points, PROCESS_IO)} == {3}
     book.update(reading(Row(pid=3, bytes=(7, 0))))
     assert sum(values(book.points(), SERVICE_IO).values()) == 19
 
@@ -173,7 +197,9 @@ def test_an_id_that_comes_back_is_another_process() -> None:
 
     points = book.points()
     assert sum(values(points, SERVICE_IO).values()) == 11
-    assert values(points, PROCESS_IO)["transmit", "tcp", "program-2", 2, "service-1"] == 1
+    assert (
+        values(points, PROCESS_IO)["127.0.0.1", "transmit", "tcp", "program-2", 2, "service-1"] == 1
+    )
 
 
 def test_a_caller_on_this_host_is_told_the_name_of_the_service_it_calls() -> None:
@@ -221,6 +247,25 @@ def test_conversations_are_bounded_and_nothing_is_lost() -> None:
     assert len(book.table()) == 19
 
 
+def test_peers_of_processes_are_bounded_and_each_process_keeps_its_sum() -> None:
+    book = accounts(conversations=8)
+    rows = [
+        Row(pid=pid, port=port, side=1, address=LOOPBACK[:-1] + bytes([port]), bytes=(1, 0))
+        for pid in (2, 3, 4)
+        for port in range(1, 5)
+    ]
+
+    book.update(reading(*rows))
+
+    sums: dict[Any, int] = defaultdict(int)
+    peers: dict[Any, set[Any]] = defaultdict(set)
+    for key, value in values(book.points(), PROCESS_IO).items():
+        sums[key[4]] += value
+        peers[key[4]].add(key[0])
+    assert sums == {2: 4, 3: 4, 4: 4}
+    assert peers == {2: {"127.0.0.1", "127.0.0.2", "other"}, 3: {"other"}, 4: {"other"}}
+
+
 def test_the_table_keeps_what_ended_processes_have_moved() -> None:
     book = accounts()
     book.update(reading(Row(pid=2, bytes=(10, 5)), Row(pid=3, bytes=(1, 1))))
@@ -263,7 +308,8 @@ def test_a_process_that_executes_another_program_changes_its_service() -> None:
     for series, value in zip(io.series, io.values, strict=True):
         by_service[dict(series.attributes)["service.name"]] += int(value)
     assert by_service == {"service-1": 10, "other": 3}
-    assert values(points, PROCESS_IO)["transmit", "tcp", "program-other", 2, "other"] == 13
+    own = values(points, PROCESS_IO)
+    assert own["127.0.0.1", "transmit", "tcp", "program-other", 2, "other"] == 13
     book.update(reading(Row(pid=2, bytes=(14, 0)), ended=((1000, 2),)))
     assert sum(values(book.points(), SERVICE_IO).values()) == 14
 
@@ -297,6 +343,17 @@ def test_text_of_addresses() -> None:
     assert is_unspecified(b"\0" * 10 + b"\xff\xff" + bytes(4))
     assert not is_unspecified(b"\0" * 15 + b"\1")
     assert not is_unspecified(b"\x20" + bytes(15))
+
+
+def moved_by_the_living(
+    table: dict[tuple[int, int, int], Row], generation: dict[int, int]
+) -> dict[int, int]:
+    """The bytes of each process that has moved some, by its id."""
+    moved: dict[int, int] = defaultdict(int)
+    for (start, pid, _), row in table.items():
+        if start == generation[pid] and any(row.bytes):
+            moved[pid] += sum(row.bytes)
+    return moved
 
 
 @settings(max_examples=200, deadline=None)
@@ -338,6 +395,11 @@ def test_totals_agree_with_a_plain_model(data: st.DataObject) -> None:
             own = dict(series.attributes)
             totals[str(own["service.name"]), int(own["server.port"])] += int(value)
         assert {k: v for k, v in totals.items() if v} == {k: v for k, v in truth.items() if v}
+        own_bytes: dict[int, int] = defaultdict(int)
+        [own_io] = [p for p in points if p.metric == PROCESS_IO]
+        for series, value in zip(own_io.series, own_io.values, strict=True):
+            own_bytes[int(dict(series.attributes)["process.pid"])] += int(value)
+        assert own_bytes == moved_by_the_living(table, generation)
         now = values(points, SERVICE_IO)
         assert all(now[key] >= value for key, value in before.items())
         before = now

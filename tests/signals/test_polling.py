@@ -21,13 +21,14 @@ import pytest
 
 from kernob.identity.addresses import plain
 from kernob.signals import polling
-from kernob.signals.accounts import PROCESS_IO, SERVICE_IO, Accounts, Settled
+from kernob.signals.accounts import PROCESS_IO, SERVICE_IO, Accounts
+from kernob.signals.flows import Settled
 from kernob.signals.polling import PolledFlows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kernob.signals.accounts import Reading
+    from kernob.signals.flows import Reading
 
 ME = os.getpid()
 NONE = Settled(np.zeros(0, np.intp), [])

@@ -1,18 +1,19 @@
 """Who has moved how much: rows of flows become totals of services and processes.
 
-A source (the kernel's table, or polling) hands over a `Reading`: cumulative rows, one for each
-process and peer. `Accounts` knows which service and which named peer each row belongs to, adds
-rows up, and keeps the totals of rows whose process has ended, so a service's counters never go
-back. New rows cost a little Python once; the others are numpy arrays all the way.
+A source (`flows.FlowSource`) hands over a `Reading`. `Accounts` knows which service and which named
+peer each row belongs to, adds rows up, and keeps the totals of rows whose process has ended, so a
+service's counters never go back. New rows cost a little Python once; the others are numpy arrays
+all the way.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from kernob.signals.flows import ProcessId, Reading, Settled, is_ipv4, is_unspecified
 from kernob.telemetry.model import (
     OVERFLOW,
     Attributes,
@@ -25,7 +26,7 @@ from kernob.telemetry.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -44,7 +45,7 @@ PROCESS_IO: Final = Metric(
     "process.network.io",
     Kind.COUNTER,
     "By",
-    "Bytes a process has moved over TCP and UDP, as its own calls returned them.",
+    "Bytes a process has moved over TCP and UDP with each peer, as its own calls returned them.",
 )
 SERVICE_IO: Final = Metric(
     "kernob.network.io",
@@ -61,29 +62,6 @@ OPERATIONS: Final = Metric(
 CONNECTIONS: Final = Metric(
     "kernob.connections", Kind.UP_DOWN_COUNTER, "{connection}", "Open TCP connections of a service."
 )
-
-ProcessId = tuple[int, int]
-"""Start time in nanoseconds since boot, and thread group id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What a source has seen so far.
-
-    Attributes:
-        keys: shape (n,), structured, all different: `start` and `pid` of the process, `address`
-            (16 bytes, IPv4 mapped into IPv6) and `port` (of the serving side) of the peer,
-            `transport` (IP protocol number), `side` (1 client, 2 server). The unspecified
-            address stands for many peers, a key of zeros for rows that found no room.
-        values: shape (n,), structured: `bytes` and `operations`, each (2,) by direction and
-            cumulative; `connections` open now.
-        ended: processes that had ended before the rows were read.
-
-    """
-
-    keys: NDArray[Any]
-    values: NDArray[Any]
-    ended: Collection[ProcessId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,59 +87,13 @@ class Peer:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What a source may remove, since it can't change any more.
-
-    Attributes:
-        rows: positions in the reading of rows that have been folded into their service.
-        processes: those that have ended and left no row.
-
-    """
-
-    rows: NDArray[np.intp]
-    processes: list[ProcessId]
-
-
-class FlowSource(Protocol):
-    """Where readings come from: the kernel's table, or polling."""
-
-    mode: str
-    """`ebpf` or `polling`."""
-    description: str
-    """In one line: how the figures are known, what they miss, what would lift that."""
-
-    def read(self) -> Reading:
-        """Returns all rows as they are now."""
-
-    def record(self, pid: int, start: int) -> Any | None:
-        """Returns what the kernel kept of a process (`struct process`), None if nothing."""
-
-    def settle(self, reading: Reading, settled: Settled) -> None:
-        """Removes what can't change any more."""
-
-    def losses(self) -> dict[str, int]:
-        """Returns what could not be counted, by reason, since the start."""
-
-    def fill(self) -> dict[str, tuple[int, int]]:
-        """Returns entries and capacity of each table."""
-
-    def memory(self) -> dict[str, int]:
-        """Returns the bytes that the kernel keeps for each table."""
-
-    def program_seconds(self) -> dict[str, float]:
-        """Returns the mean time of one run of each program in the kernel; empty if unknown."""
-
-    def close(self) -> None:
-        """Gives everything back."""
-
-
 @dataclass(slots=True)
 class _Owner:
-    """A process with rows."""
+    """A process with rows, and its groups by transport and peer."""
 
     process: Process
-    rows: dict[int, Peer]
+    rows: dict[int, Peer] = field(default_factory=dict)
+    groups: dict[tuple[str, str], int] = field(default_factory=dict)
     ended: bool = False
 
 
@@ -189,10 +121,11 @@ class Accounts:
         name_peer: what to call an address (16 bytes), port (0: unknown) and transport (IP
             protocol number); called once for each row.
         serves: told of a transport and port of this host, and the service behind it.
-        resource: attributes of this host, part of every series' resource.
+        resource: of the agent, that of every series.
         start: since when everything counts, nanoseconds since the Unix epoch.
         boot: when the host started, nanoseconds since the Unix epoch.
         peers_per_server: how many peers of one serving port get a name; the rest is `client`.
+        conversations: of services with a peer that are told apart; a quarter as many of processes.
 
     """
 
@@ -211,7 +144,7 @@ class Accounts:
         self._identify = identify
         self._name_peer = name_peer
         self._serves = serves
-        self._resource = resource
+        self._resource = attributes(resource)
         self._start = start
         self._boot = boot
         self._peers_per_server = peers_per_server
@@ -239,8 +172,9 @@ class Accounts:
         self._shown_io: tuple[Series, ...] = ()
         self._shown_connections: tuple[Series, ...] = ()
         self._named: dict[tuple[str, str, int], set[str]] = {}
-        self._process_groups: dict[tuple[ProcessId, str], int] = {}
+        self._process_groups = 0
         self._process_series: dict[int, tuple[Series, Series]] = {}
+        self._process_used = np.zeros(64, np.bool_)
         self._free_process_groups: list[int] = []
         self._alive: NDArray[np.intp] | None = None
         self._alive_series: list[Series] = []
@@ -284,23 +218,23 @@ class Accounts:
             return row
         peer = owner.rows[row] = self._peer(owner.process, key)
         self._group[row] = self._group_of(peer)
-        self._process_group[row] = self._process_group_of(owner, peer.transport)
+        self._process_group[row] = self._process_group_of(owner, peer)
         return row
 
     def _grow(self) -> None:
-        for field in (
+        for name in (
             *("_bytes", "_operations", "_settled_bytes", "_settled_operations"),
             *("_connections", "_group", "_process_group", "_live"),
         ):
-            array = getattr(self, field)
-            setattr(self, field, np.concatenate([array, np.zeros_like(array)]))
+            array = getattr(self, name)
+            setattr(self, name, np.concatenate([array, np.zeros_like(array)]))
 
     def _owner(self, start: int, pid: int) -> _Owner | None:
         if not pid and not start:
             return None
         owner = self._owners.get((start, pid))
         if owner is None:
-            owner = self._owners[start, pid] = _Owner(self._identify(pid, start), {})
+            owner = self._owners[start, pid] = _Owner(self._identify(pid, start))
         return owner
 
     def _peer(self, process: Process, key: Any) -> Peer:
@@ -337,9 +271,8 @@ class Accounts:
         if group is None:
             group = self._groups[peer] = self._folded.add_group()
             own = attributes(peer.attributes() if peer else dict(OVERFLOW))
-            resource = self._resource_of(peer.service if peer else None)
-            self._io_series += by_direction(resource, own, self._start)
-            self._connection_series.append(Series(resource, own, self._start))
+            self._io_series += by_direction(self._resource, own, self._start)
+            self._connection_series.append(Series(self._resource, own, self._start))
         return group
 
     def _bounded(self, peer: Peer) -> Peer | None:
@@ -351,35 +284,43 @@ class Accounts:
         known = coarse in self._groups or len(self._groups) < 2 * self._conversations
         return coarse if known else None
 
-    def _resource_of(self, service: str | None) -> Attributes:
-        own = {} if service is None else {"service.name": service}
-        return attributes({**self._resource, **own})
-
-    def _process_group_of(self, owner: _Owner, transport: str) -> int:
-        process = owner.process
-        key = ((process.start, process.pid), transport)
-        group = self._process_groups.get(key)
+    def _process_group_of(self, owner: _Owner, peer: Peer) -> int:
+        key = peer.transport, peer.peer
+        group = owner.groups.get(key)
+        if group is None and len(self._process_series) >= self._conversations // 4:
+            # Half of the limit (a group is two series) tells peers apart, the rest processes.
+            key = peer.transport, MANY_CLIENTS if peer.side == "server" else MANY_PEERS
+            group = owner.groups.get(key)
         if group is None:
-            taken = len(self._process_groups)
-            group = self._free_process_groups.pop() if self._free_process_groups else taken
-            self._process_groups[key] = group
+            if self._free_process_groups:
+                group = self._free_process_groups.pop()
+            else:
+                group = self._process_groups
+                self._process_groups += 1
+                if group >= len(self._process_used):
+                    self._process_used = np.concatenate([self._process_used] * 2)
+                self._process_used[group] = False
+            owner.groups[key] = group
             if not owner.ended:
-                self._process_series[group] = self._series_of(process, transport)
-                self._alive = None
+                self._show_process(owner, key)
         return group
 
-    def _series_of(self, process: Process, transport: str) -> tuple[Series, Series]:
-        """Returns the series of a process by direction."""
+    def _show_process(self, owner: _Owner, key: tuple[str, str]) -> None:
+        """Makes the series, by direction, of a process with one peer."""
+        process = owner.process
+        transport, peer = key
         own = attributes(
             {
                 "process.pid": process.pid,
                 "process.executable.name": process.executable,
                 "service.name": process.service,
                 "network.transport": transport,
+                "kernob.peer": peer,
             }
         )
         start = max(self._start, self._boot + process.start)
-        return by_direction(self._resource_of(process.service), own, start)
+        self._process_series[owner.groups[key]] = by_direction(self._resource, own, start)
+        self._alive = None
 
     def rename(self, process: Process) -> None:
         """Takes in that a process runs another program or belongs elsewhere now.
@@ -394,11 +335,8 @@ class Accounts:
             self._settle(row)
             owner.rows[row] = moved = replace(peer, service=process.service)
             self._group[row] = self._group_of(moved)
-        for transport in TRANSPORTS.values():
-            group = self._process_groups.get(((process.start, process.pid), transport))
-            if group is not None:
-                self._process_series[group] = self._series_of(process, transport)
-                self._alive = None
+        for key in owner.groups:
+            self._show_process(owner, key)
 
     def _settle(self, row: int) -> None:
         """Adds to its service for good what a row has counted and the service has not."""
@@ -438,11 +376,9 @@ class Accounts:
         if owner is None or owner.ended:
             return
         owner.ended = True
-        for transport in TRANSPORTS.values():
-            group = self._process_groups.get((process, transport))
-            if group is not None:
-                self._process_series.pop(group, None)
-                self._alive = None
+        for group in owner.groups.values():
+            self._process_series.pop(group, None)
+        self._alive = None
 
     def _release(self, owner: _Owner, row: int) -> None:
         del owner.rows[row]
@@ -453,11 +389,9 @@ class Accounts:
         self._free.append(row)
 
     def _forget(self, process: ProcessId) -> None:
-        del self._owners[process]
-        for transport in TRANSPORTS.values():
-            group = self._process_groups.pop((process, transport), None)
-            if group is not None:
-                self._free_process_groups.append(group)
+        groups = list(self._owners.pop(process).groups.values())
+        self._process_used[groups] = False
+        self._free_process_groups += groups
 
     # -- what it adds up to ----------------------------------------------------------------------
 
@@ -475,16 +409,8 @@ class Accounts:
         self._show(operations.any(axis=1) | moved.any(axis=1) | (connections != 0))
         both = (self._shown[:, None] * 2 + np.arange(2)).reshape(-1)
 
-        owned = rows[self._process_group[rows] >= 0]
-        of_process = np.zeros(
-            (len(self._process_groups) + len(self._free_process_groups), 2), np.uint64
-        )
-        np.add.at(of_process, self._process_group[owned], self._bytes[owned])
-        if self._alive is None:
-            self._alive = np.fromiter(self._process_series, np.intp, len(self._process_series))
-            self._alive_series = [s for pair in self._process_series.values() for s in pair]
         return (
-            Points(PROCESS_IO, self._alive_series, of_process[self._alive].reshape(-1)),
+            self._process_points(rows),
             Points(SERVICE_IO, self._shown_io, moved.reshape(-1)[both]),
             # Polling can't see operations: then there are none, and not zeros.
             *(
@@ -494,6 +420,18 @@ class Accounts:
             ),
             Points(CONNECTIONS, self._shown_connections, connections[self._shown]),
         )
+
+    def _process_points(self, rows: NDArray[np.intp]) -> Points:
+        owned = rows[self._process_group[rows] >= 0]
+        moved = np.zeros((self._process_groups, 2), np.uint64)
+        np.add.at(moved, self._process_group[owned], self._bytes[owned])
+        used = moved.any(axis=1)
+        if self._alive is None or (used & ~self._process_used[: len(used)]).any():
+            self._process_used[: len(used)] |= used
+            shown = [group for group in self._process_series if self._process_used[group]]
+            self._alive = np.array(shown, np.intp)
+            self._alive_series = [s for group in shown for s in self._process_series[group]]
+        return Points(PROCESS_IO, self._alive_series, moved[self._alive].reshape(-1))
 
     def _show(self, used: NDArray[np.bool_]) -> None:
         """Adds groups to those that have points: from their first use on, for good."""
@@ -560,13 +498,3 @@ def by_direction(resource: Attributes, own: Attributes, start: int) -> tuple[Ser
         for direction in DIRECTIONS
     )
     return first, second
-
-
-def is_ipv4(address: bytes) -> bool:
-    """Tells whether a 16-byte address is a mapped IPv4 one (RFC 4291, 2.5.5.2)."""
-    return address[:12] == b"\0" * 10 + b"\xff\xff"
-
-
-def is_unspecified(address: bytes) -> bool:
-    """Tells whether a 16-byte address is `::` or the mapped `0.0.0.0`."""
-    return not any(address[12:]) and (is_ipv4(address) or not any(address))

@@ -13,7 +13,7 @@ from kernob.telemetry.model import Kind, Metric, Points, Series, attributes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kernob.telemetry.model import AttributeValue
+    from kernob.telemetry.model import Attributes, AttributeValue
 
 CPU: Final = Metric("kernob.agent.cpu.time", Kind.COUNTER, "s", "CPU time the agent has used.")
 MEMORY: Final = Metric("kernob.agent.memory.usage", Kind.GAUGE, "By", "Resident memory.")
@@ -53,6 +53,12 @@ EXPORTS: Final = Metric(
 MODE: Final = Metric(
     "kernob.agent.info", Kind.GAUGE, "", "Always 1; says how the agent knows what it reports."
 )
+PART: Final = Metric(
+    "kernob.agent.part",
+    Kind.GAUGE,
+    "",
+    "What the agent can observe: 1 if it does here, else 0 and the reason.",
+)
 
 _PAGE: Final = resource.getpagesize()
 
@@ -66,14 +72,14 @@ class Itself:
     """Makes the points of `kernob.agent.*`.
 
     Args:
-        host: `resource` of the agent's series besides its own service name.
+        resource: of the agent.
         start: since when it counts, nanoseconds since the Unix epoch.
     """
 
-    def __init__(self, host: Mapping[str, AttributeValue], start: int) -> None:
-        self._resource = attributes({**host, "service.name": "kernob-agent"})
+    def __init__(self, resource: Mapping[str, AttributeValue], start: int) -> None:
+        self._resource = attributes(dict(resource))
         self._start = start
-        self._series: dict[tuple[str, str], Series] = {}
+        self._series: dict[Attributes, Series] = {}
 
     def _points(
         self, metric: Metric, values: Mapping[str, float], attribute: str = ""
@@ -81,22 +87,30 @@ class Itself:
         """One point for each value, told apart by `attribute`; None where there is none."""
         if not values:
             return None
-        series = [self._series_of(attribute, name) for name in values]
+        series = [self._series_of({attribute: name} if attribute else {}) for name in values]
         whole = all(isinstance(value, int) for value in values.values())
         array = np.array(list(values.values()), np.int64 if whole else np.float64)
         return Points(metric, series, array)
 
-    def _series_of(self, attribute: str, name: str) -> Series:
-        found = self._series.get((attribute, name))
+    def _series_of(self, own: dict[str, AttributeValue]) -> Series:
+        key = attributes(own)
+        found = self._series.get(key)
         if found is None:
-            own = attributes({attribute: name} if attribute else {})
-            found = self._series[attribute, name] = Series(self._resource, own, self._start)
+            found = self._series[key] = Series(self._resource, key, self._start)
         return found
+
+    def _parts(self, parts: Mapping[str, str]) -> Points:
+        series = [
+            self._series_of({"kernob.part": name} | ({"kernob.reason": off} if off else {}))
+            for name, off in parts.items()
+        ]
+        return Points(PART, series, np.array([not off for off in parts.values()], np.int64))
 
     def points(
         self,
         *,
         mode: str,
+        parts: Mapping[str, str],
         collection_seconds: float,
         collections: int,
         fill: Mapping[str, tuple[int, int]],
@@ -107,12 +121,16 @@ class Itself:
         exports: Mapping[str, int],
         queued: int,
     ) -> tuple[Points, ...]:
-        """Returns all points about the agent as of now."""
+        """Returns all points about the agent as of now.
+
+        `parts` are what it can observe, each with why it does not; empty if it does.
+        """
         used = resource.getrusage(resource.RUSAGE_SELF)
         entries = {name: count for name, (count, _) in fill.items()}
         capacity = {name: room for name, (_, room) in fill.items()}
         made = (
             self._points(MODE, {mode: 1}, "kernob.agent.mode"),
+            self._parts(parts),
             self._points(CPU, {"": used.ru_utime + used.ru_stime}),
             self._points(MEMORY, {"": resident_bytes()}),
             self._points(COLLECTION, {"": collection_seconds}),

@@ -16,7 +16,7 @@ import numpy as np
 from kernob.errors import KernelError
 from kernob.kernel import features, objects
 from kernob.kernel.links import cgroup_root
-from kernob.signals.accounts import ProcessId, Reading, Settled
+from kernob.signals.flows import ProcessId, Reading, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,8 @@ DATAGRAM_PEERS: Final = (
     "receive_datagram4",
     "receive_datagram6",
 )
+EARLIER: Final = ("find_listeners", "find_owners")
+"""Who has the connections that are older than the agent."""
 LOSSES: Final = {
     "flows_overflowed": "rows that the table of flows had no room for",
     "connections_dropped": "connections that got no storage, counted without it",
@@ -93,6 +95,7 @@ class KernelFlows:
         late = features.has_kernel_function("inet_sendpage")
         self._hooks = LENGTH_EXITS if late else LENGTH_TRACEPOINTS
         network.disable(*(LENGTH_TRACEPOINTS if late else LENGTH_EXITS))
+        self._wants_datagram_peers = settings.datagram_peers
         self._cgroup = cgroup_root() if settings.datagram_peers else None
         if self._cgroup is None:
             network.disable(*DATAGRAM_PEERS)
@@ -123,7 +126,7 @@ class KernelFlows:
                     programs[name].attach_cgroup(self._cgroup)
         # Sockets older than the agent: who listens, then whose each one is.
         self._owners: Iterator | None = None
-        if not {"find_listeners", "find_owners"} & set(self.missing):
+        if not set(EARLIER) & set(self.missing):
             programs["find_listeners"].attach_iterator().read()
             self._owners = programs["find_owners"].attach_iterator()
             self._owners.read()
@@ -213,6 +216,29 @@ class KernelFlows:
             else self.missing.get(name) or "not needed: this kernel has better hooks, or it is off"
             for name, program in self._object.programs.items()
         }
+
+    def parts(self) -> dict[str, str]:
+        """Returns what can be observed, each with why it is not here; empty if it is."""
+        return {
+            "network": "",
+            "counters in the kernel": "",
+            "datagram peers": self._why_no_datagram_peers(),
+            "earlier connections": self._first_refusal(EARLIER),
+        }
+
+    def _why_no_datagram_peers(self) -> str:
+        if not self._wants_datagram_peers:
+            return "network.datagram_peers is off"
+        if self._cgroup is None:
+            return "cgroup version 2 is not mounted"
+        return self._first_refusal(DATAGRAM_PEERS)
+
+    def _first_refusal(self, programs: tuple[str, ...]) -> str:
+        """Returns why the first of them that is missing is so, in one line; empty if none is."""
+        refused = [name for name in programs if name in self.missing]
+        if not refused:
+            return ""
+        return f"the kernel refuses {refused[0]}: {self.missing[refused[0]].partition(chr(10))[0]}"
 
     def memory(self) -> dict[str, int]:
         """Returns the bytes that the kernel keeps for each map."""

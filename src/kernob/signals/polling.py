@@ -39,7 +39,7 @@ import numpy as np
 
 from kernob.errors import KernelError
 from kernob.kernel import sock_diag
-from kernob.signals.accounts import ProcessId, Reading, Settled, is_ipv4, is_unspecified
+from kernob.signals.flows import ProcessId, Reading, Settled, is_ipv4, is_unspecified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +100,7 @@ class PolledFlows:
 
     Args:
         settings: sizes and limits.
+        refusal: why nothing is counted in the kernel instead.
 
     Raises:
         KernelError: sock_diag can't be had here.
@@ -107,7 +108,7 @@ class PolledFlows:
 
     mode = "polling"
 
-    def __init__(self, settings: Network) -> None:
+    def __init__(self, settings: Network, refusal: str = "polling was asked for") -> None:
         self._settings = settings
         self._keys = np.zeros(settings.flows + 2, KEY)
         self._values = np.zeros(settings.flows + 2, VALUE)
@@ -120,7 +121,9 @@ class PolledFlows:
         self._walk: Iterator[tuple[int, ProcessId]] | None = None
         self._walks_begun = self._walks_done = 0
         self._lost: Counter[str] = Counter()
-        self.description = describe(blind_spots())
+        self._refusal = refusal
+        self._blind_spots = blind_spots()
+        self.description = describe(self._blind_spots)
 
         self._sockets = np.zeros(0, TRACKED)
         self._destroyed = _open_destroyed()
@@ -365,6 +368,15 @@ class PolledFlows:
         return {
             "bytes_without_process": int(self._values["bytes"][NOBODY].sum()),
             **{reason: self._lost[reason] for reason in reasons},
+        }
+
+    def parts(self) -> dict[str, str]:
+        """Returns what can be observed, each with why it is not here; empty if it is."""
+        off = ("UDP", "operations", "what lives between two polls", *self._blind_spots)
+        return {
+            "network": "",
+            "counters in the kernel": self._refusal.partition("\n")[0],
+            **dict.fromkeys(off, "polling can't see it; counters in the kernel do"),
         }
 
     def fill(self) -> dict[str, tuple[int, int]]:

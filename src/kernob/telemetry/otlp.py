@@ -139,10 +139,10 @@ def settings(environ: Mapping[str, str] = os.environ) -> Settings:
     Read here: OTEL_SDK_DISABLED, OTEL_METRICS_EXPORTER (`otlp`, `none`, `prometheus`),
     OTEL_METRIC_EXPORT_INTERVAL, and of OTEL_EXPORTER_OTLP_* (those with `METRICS_` first) PROTOCOL,
     ENDPOINT, TIMEOUT, COMPRESSION, CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY and
-    METRICS_TEMPORALITY_PREFERENCE. The exporters themselves read HEADERS and INSECURE. In
-    OTEL_RESOURCE_ATTRIBUTES stands what is added to each resource that doesn't say otherwise.
-    Of no use here: OTEL_SERVICE_NAME (services are those observed), METRICS_DEFAULT_HISTOGRAM_
-    AGGREGATION (always exponential), OTEL_METRIC_EXPORT_TIMEOUT (one export has TIMEOUT).
+    METRICS_TEMPORALITY_PREFERENCE. The exporters themselves read HEADERS and INSECURE;
+    `kernob.identity.host` OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME. Of no use here:
+    METRICS_DEFAULT_HISTOGRAM_AGGREGATION (always exponential), OTEL_METRIC_EXPORT_TIMEOUT (one
+    export has TIMEOUT).
 
     Source: OpenTelemetry specification 1.50, "Environment variables" and "OTLP exporter".
 

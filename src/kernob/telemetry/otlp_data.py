@@ -22,7 +22,7 @@ from opentelemetry.sdk.metrics.export import (
     ScopeMetrics,
     Sum,
 )
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from kernob import __version__
@@ -94,8 +94,7 @@ def _difference(value: Any, before: Any) -> Any:
 def metrics_data(part: Snapshot, deltas: Deltas) -> MetricsData:
     """Returns `part`, one `ResourceMetrics` for each resource, the scope Kernob's.
 
-    Integers stay integers. OTEL_RESOURCE_ATTRIBUTES adds to every resource what it doesn't say
-    itself.
+    Integers stay integers.
     """
     resources: dict[Attributes, list[Metric]] = {}
     for points in part.points:
@@ -168,4 +167,4 @@ def _histogram_point(
 
 @lru_cache(maxsize=4096)
 def _resource(attributes: Attributes) -> Resource:
-    return Resource({**OTELResourceDetector().detect().attributes, **dict(attributes)})
+    return Resource(dict(attributes))
