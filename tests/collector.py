@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kernob.telemetry import otlp
+from kernob.telemetry import otlp_settings
 from servers import free_port, running
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ service:
         for _ in running(self._command, self.ports["http/protobuf"], self.folder / "log"):
             yield
 
-    def settings(self, protocol: str, **others: str) -> otlp.Settings:
+    def settings(self, protocol: str, **others: str) -> otlp_settings.Settings:
         url = f"http://127.0.0.1:{self.ports[protocol]}"
         named = {f"OTEL_EXPORTER_OTLP_{name}": value for name, value in others.items()}
-        return otlp.settings(
+        return otlp_settings.settings(
             {
                 "OTEL_EXPORTER_OTLP_ENDPOINT": url,
                 "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,

@@ -15,7 +15,6 @@ import click
 from kernob import __version__, config
 from kernob.errors import ConfigError, KernobError
 from kernob.logs import set_up_logging
-from kernob.top.columns import DEFAULT_SORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,7 +115,7 @@ def agent(
 @config_option
 @click.option("--mode", type=click.Choice(["auto", "ebpf", "polling"]), help="How to count.")
 @click.option("--by", type=click.Choice(["process", "service", "peer"]), default="process")
-@click.option("--sort", default=DEFAULT_SORT, show_default=True, help="The column to sort by.")
+@click.option("--sort", default="share", show_default=True, help="The column to sort by.")
 @click.option("--filter", "filter_text", default="", help="Only rows that contain this text.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True)

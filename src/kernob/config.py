@@ -25,7 +25,7 @@ from kernob.errors import ConfigError
 from kernob.identity.procfs import printable
 from kernob.identity.redact import redact_text
 from kernob.identity.service import Rule  # noqa: TC001  (msgspec reads the types)
-from kernob.telemetry import otlp
+from kernob.telemetry import otlp_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -227,7 +227,7 @@ class Otlp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     endpoint: str = ""
     interval: Seconds = Seconds(15)
-    queue: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = otlp.QUEUE
+    queue: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = otlp_settings.QUEUE
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -269,7 +269,7 @@ class Loaded:
     """
 
     config: Config
-    otlp: otlp.Settings
+    otlp: otlp_settings.Settings
     origins: Mapping[str, str]
 
 
@@ -548,13 +548,13 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
 
 def _otlp_settings(
     own: Otlp, environ: Mapping[str, str], origins: Mapping[str, str]
-) -> otlp.Settings:
+) -> otlp_settings.Settings:
     """Returns how to send, by OpenTelemetry's variables and our settings."""
     merged = dict(environ)
     if own.endpoint and not origins["otlp.endpoint"].startswith("OTEL_"):
         merged.pop("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", None)
         merged["OTEL_EXPORTER_OTLP_ENDPOINT"] = own.endpoint
-    settings = otlp.settings(merged)
+    settings = otlp_settings.settings(merged)
     return dataclasses.replace(settings, interval=float(own.interval), queue=own.queue)
 
 

@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from collector import Collector
 from kernob.errors import ConfigError
-from kernob.telemetry import otlp
+from kernob.telemetry import otlp, otlp_settings
 from kernob.telemetry.model import (
     Kind,
     Metric,
@@ -84,7 +84,7 @@ def snapshot(number: int, io: dict[str, int] | None = None, count: int = 0) -> S
 
 
 @contextmanager
-def sending(settings: otlp.Settings) -> Iterator[otlp.Sender]:
+def sending(settings: otlp_settings.Settings) -> Iterator[otlp.Sender]:
     sender = otlp.Sender(settings)
     try:
         yield sender
@@ -325,8 +325,8 @@ class Sink:
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1/metrics"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
-    def settings(self, **others: str) -> otlp.Settings:
-        return replace(otlp.Settings(endpoint=self.url, timeout=0.5), **others)  # type: ignore[arg-type]
+    def settings(self, **others: str) -> otlp_settings.Settings:
+        return replace(otlp_settings.Settings(endpoint=self.url, timeout=0.5), **others)  # type: ignore[arg-type]
 
     def values(self) -> list[dict[str, int]]:
         """Returns, for each request, the bytes by service."""
@@ -406,7 +406,7 @@ def test_headers_of_the_environment(sink: Sink, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_close_is_prompt_while_nobody_listens(protocol: str) -> None:
-    settings = otlp.settings(
+    settings = otlp_settings.settings(
         {
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
@@ -440,7 +440,9 @@ def test_close_keeps_its_deadline_when_the_collector_says_nothing(sink: Sink) ->
 def test_close_without_anything_to_send() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        sender = otlp.Sender(otlp.Settings(endpoint=f"http://127.0.0.1:{nobody.getsockname()[1]}"))
+        sender = otlp.Sender(
+            otlp_settings.Settings(endpoint=f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        )
 
         begin = time.monotonic()
         sender.close(30)
@@ -452,14 +454,14 @@ def test_close_without_anything_to_send() -> None:
 
 
 def test_nothing_is_sent_unless_asked_for() -> None:
-    assert not otlp.settings({}).enabled
-    assert otlp.settings({"OTEL_METRICS_EXPORTER": "otlp"}).enabled
+    assert not otlp_settings.settings({}).enabled
+    assert otlp_settings.settings({"OTEL_METRICS_EXPORTER": "otlp"}).enabled
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}
-    assert otlp.settings(endpoint).enabled
-    assert not otlp.settings({**endpoint, "OTEL_METRICS_EXPORTER": "none"}).enabled
-    assert not otlp.settings({**endpoint, "OTEL_METRICS_EXPORTER": "prometheus"}).enabled
-    assert otlp.settings({**endpoint, "OTEL_METRICS_EXPORTER": "prometheus, otlp"}).enabled
-    assert not otlp.settings({**endpoint, "OTEL_SDK_DISABLED": "True"}).enabled
+    assert otlp_settings.settings(endpoint).enabled
+    assert not otlp_settings.settings({**endpoint, "OTEL_METRICS_EXPORTER": "none"}).enabled
+    assert not otlp_settings.settings({**endpoint, "OTEL_METRICS_EXPORTER": "prometheus"}).enabled
+    assert otlp_settings.settings({**endpoint, "OTEL_METRICS_EXPORTER": "prometheus, otlp"}).enabled
+    assert not otlp_settings.settings({**endpoint, "OTEL_SDK_DISABLED": "True"}).enabled
 
 
 def test_variables_of_metrics_come_first() -> None:
@@ -472,12 +474,12 @@ def test_variables_of_metrics_come_first() -> None:
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
     }
 
-    settings = otlp.settings(both)
+    settings = otlp_settings.settings(both)
 
     assert settings.endpoint == "http://m:1/path"
     assert (settings.timeout, settings.interval, settings.compression) == (2.5, 5, "gzip")
     del both["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"]
-    assert otlp.settings(both).endpoint == "http://c:4318/v1/metrics"
+    assert otlp_settings.settings(both).endpoint == "http://c:4318/v1/metrics"
 
 
 @pytest.mark.parametrize(
@@ -495,4 +497,4 @@ def test_variables_of_metrics_come_first() -> None:
 )
 def test_a_mistake_points_at_its_variable(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name}: .*{re.escape(value)}"):
-        otlp.settings({name: value})
+        otlp_settings.settings({name: value})

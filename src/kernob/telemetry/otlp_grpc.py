@@ -9,7 +9,7 @@ import grpc
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 
 if TYPE_CHECKING:
-    from kernob.telemetry.otlp import Settings
+    from kernob.telemetry.otlp_settings import Settings
 
 
 def exporter(settings: Settings) -> OTLPMetricExporter:

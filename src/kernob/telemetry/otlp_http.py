@@ -16,7 +16,7 @@ from kernob.errors import ExportError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kernob.telemetry.otlp import Settings
+    from kernob.telemetry.otlp_settings import Settings
 
 
 def exporter(settings: Settings, answered: Callable[[int, int, str], None]) -> OTLPMetricExporter:
