@@ -80,16 +80,46 @@ class QueryCancelledError(QueryError):
 
 
 class RequestError(KernobError):
-    """What a client sent was not taken; a request that fails so never ends the server."""
+    """What a client sent was not taken; this never ends the server.
+
+    Attributes:
+        outcome: what the server counts it as.
+    """
+
+    outcome = "failed"
 
 
 class MalformedError(RequestError):
     """What was sent is not OTLP: sending it again is of no use."""
 
+    outcome = "malformed"
+
 
 class TooLargeError(RequestError):
     """What was sent is larger than `server.largest_body`, as it came or unpacked."""
 
+    outcome = "too_large"
+
+
+class UnsupportedError(RequestError):
+    """What was sent is of a type, or packed in a way, that the server does not know."""
+
+    outcome = "unsupported"
+
+
+class UnauthorizedError(RequestError):
+    """Who sent has neither the token nor a certificate."""
+
+    outcome = "unauthorized"
+
+
+class LateError(RequestError):
+    """What was sent did not arrive in time."""
+
+    outcome = "late"
+
 
 class OverloadedError(RequestError):
     """Too much waits already: the sender may try again soon."""
+
+    outcome = "overloaded"
