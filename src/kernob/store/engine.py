@@ -49,6 +49,23 @@ class Refused:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One protobuf message that a statement reads.
+
+    Attributes:
+        structure: its columns, as for ClickHouse's `file` and `input`.
+        schema: of protobuf, as text.
+        message: its name in the schema.
+        body: its bytes.
+    """
+
+    structure: str
+    schema: str
+    message: str
+    body: bytes
+
+
 class Reader(Protocol):
     """Answers questions: what `queries` stand on. One for each request, see `Store.reader`."""
 
@@ -78,22 +95,21 @@ class Engine(Protocol):
         """
         ...
 
-    def insert(
-        self, statement: str, structure: str, schema: str, message: str, body: bytes
-    ) -> None:
+    def insert(self, statement: str, source: Source) -> None:
         """Runs an INSERT ... SELECT over one protobuf message.
 
         Args:
             statement: SQL, with `{source}` where the message's columns come from.
-            structure: the columns, as for ClickHouse's `file` and `input`.
-            schema: of protobuf, as text.
-            message: its name in the schema.
-            body: the message's bytes.
+            source: the message.
 
         Raises:
             StoreFullError: no space.
             StoreError: it failed otherwise; nothing is in, or it may be sent again.
         """
+        ...
+
+    def select(self, statement: str, source: Source) -> pa.Table:
+        """Returns the answer to a SELECT over one protobuf message; else as `insert`."""
         ...
 
     def read(

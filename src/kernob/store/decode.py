@@ -1,0 +1,480 @@
+"""OTLP to rows by ClickHouse itself: the statements that count, check, decode and insert.
+
+A statement reads one protobuf message by the minimal schemas of `otlp.proto` and unfolds its nested
+arrays. What a column holds is as the Collector's ClickHouse exporter v0.149.0 writes it. The value
+of an attribute comes as the bytes of its AnyValue, since four nullable columns for the four simple
+kinds take longer to read; `text` makes text of it. Nested values (arrays, maps, bytes) are rare:
+`nested.py` translates them, and the statement is given the translations.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from kernob.store.engine import Signal
+from kernob.store.schema import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA: Final = " ".join(
+    line
+    for line in importlib.resources.files("kernob.store")
+    .joinpath("otlp.proto")
+    .read_text("utf-8")
+    .splitlines()
+    if not line.startswith("//")
+)
+MESSAGES: Final = {signal: signal.value.capitalize() for signal in Signal}
+"""A request's name in `SCHEMA`."""
+UNTRANSLATED: Final = "kernob: untranslated value"
+"""In ClickHouse's error about a value that is nested and has no translation."""
+
+_MAP: Final = "Map(LowCardinality(String), String)"
+_SCOPE: Final = (
+    f"scope Tuple(name String, version String, attributes {_MAP}, dropped_attributes_count UInt32)"
+)
+_EXEMPLARS: Final = (
+    f"exemplars Array(Tuple(time_unix_nano UInt64, as_double Float64, span_id String, "
+    f"trace_id String, as_int Int64, filtered_attributes {_MAP}))"
+)
+_TIMES: Final = "start_time_unix_nano UInt64, time_unix_nano UInt64"
+_NUMBER: Final = (
+    f"data_points Array(Tuple({_TIMES}, as_double Float64, {_EXEMPLARS}, as_int Int64, "
+    f"attributes {_MAP}, flags UInt32))"
+)
+_BUCKETS: Final = "Tuple(offset Int32, bucket_counts Array(UInt64))"
+_DATA: Final = {
+    "gauge": _NUMBER,
+    "sum": f"{_NUMBER}, aggregation_temporality Int32, is_monotonic Bool",
+    "histogram": f"data_points Array(Tuple({_TIMES}, count UInt64, sum Float64, "
+    f"bucket_counts Array(UInt64), explicit_bounds Array(Float64), {_EXEMPLARS}, "
+    f"attributes {_MAP}, flags UInt32, min Float64, max Float64)), aggregation_temporality Int32",
+    "exponential_histogram": f"data_points Array(Tuple(attributes {_MAP}, {_TIMES}, count UInt64, "
+    f"sum Float64, scale Int32, zero_count UInt64, positive {_BUCKETS}, negative {_BUCKETS}, "
+    f"flags UInt32, {_EXEMPLARS}, min Float64, max Float64)), aggregation_temporality Int32",
+    "summary": f"data_points Array(Tuple({_TIMES}, count UInt64, sum Float64, "
+    f"quantile_values Array(Tuple(quantile Float64, value Float64)), attributes {_MAP}, "
+    "flags UInt32))",
+}
+_RECORDS: Final = {
+    Signal.TRACES: (
+        "scope_spans",
+        "spans",
+        "trace_id String, span_id String, trace_state String, parent_span_id String, name String, "
+        "kind Int32, start_time_unix_nano UInt64, end_time_unix_nano UInt64, "
+        f"attributes {_MAP}, "
+        f"events Array(Tuple(time_unix_nano UInt64, name String, attributes {_MAP})), "
+        "links Array(Tuple(trace_id String, span_id String, trace_state String, "
+        f"attributes {_MAP})), status Tuple(message String, code Int32)",
+    ),
+    Signal.LOGS: (
+        "scope_logs",
+        "log_records",
+        "time_unix_nano UInt64, severity_number Int32, severity_text String, body String, "
+        f"attributes {_MAP}, flags UInt32, trace_id String, span_id String, "
+        "observed_time_unix_nano UInt64, event_name String",
+    ),
+    Signal.PROFILES: (
+        "scope_profiles",
+        "profiles",
+        "sample_type Tuple(type_strindex Int32, unit_strindex Int32), "
+        "samples Array(Tuple(stack_index Int32)), time_unix_nano UInt64, duration_nano UInt64, "
+        "profile_id String",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Which times a record may have, both included; nanoseconds since the epoch."""
+
+    first: int
+    last: int
+
+    def missed(self, time: str) -> str:
+        """Returns the condition that a time is out of bounds."""
+        return f"({time} < {self.first} OR {time} > {self.last})"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL over one message.
+
+    Attributes:
+        sql: with `{source}` where the message's columns come from.
+        structure: the columns.
+    """
+
+    sql: str
+    structure: str
+
+
+# -- values --------------------------------------------------------------------------------------
+
+
+def _varint(value: str) -> str:
+    """Returns the UInt64 whose varint is the bytes of `value` from the second on."""
+    # Seven bits of each byte: neighbours move together, three times; then the bytes nine and ten.
+    bits = f"bitAnd(reinterpretAsUInt64(substring({value}, 2, 8)), {0x7F7F7F7F7F7F7F7F})"
+    for keep, move, shift in (
+        (0x007F007F007F007F, 0x7F007F007F007F00, 1),
+        (0x00003FFF00003FFF, 0x3FFF00003FFF0000, 2),
+        (0x000000000FFFFFFF, 0x0FFFFFFF00000000, 4),
+    ):
+        bits = f"(bitAnd({bits}, {keep}) + intDiv(bitAnd({bits}, {move}), {1 << shift}))"
+    ninth = f"bitAnd(reinterpretAsUInt64(substring({value}, 10, 1)), 127) * {1 << 56}"
+    tenth = f"bitAnd(reinterpretAsUInt64(substring({value}, 11, 1)), 1) * {1 << 63}"
+    return f"{bits} + {ninth} + {tenth}"
+
+
+def _double(value: str) -> str:
+    """Returns the text of a double as Go's encoding/json writes it, and the exporter with it."""
+    number = f"reinterpretAsFloat64(substring({value}, 2, 8))"
+    unsupported = (
+        f"concat('json: unsupported value: ', "
+        f"multiIf(isNaN({number}), 'NaN', {number} > 0, '+Inf', '-Inf'))"
+    )
+    digits = f"replaceRegexpOne(toString({number}), 'e([0-9])', 'e+\\\\1')"
+    return f"if(isFinite({number}), {digits}, {unsupported})"
+
+
+def text(value: str, translated: Mapping[bytes, str]) -> str:
+    """Returns the SQL expression of an AnyValue's text.
+
+    Args:
+        value: expression of its bytes.
+        translated: text of the nested values that may come.
+    """
+    size = f"length({value})"
+    string = (
+        f"substring({value}, multiIf({size} < 130, 3, {size} < 16387, 4, {size} < 2097156, 5, 6))"
+    )
+    unknown = f"toString(throwIf({size} > 0, '{UNTRANSLATED}'))"
+    if translated:
+        keys = ", ".join(f"unhex('{key.hex()}')" for key in translated)
+        values = ", ".join(f"unhex('{text.encode().hex()}')" for text in translated.values())
+        unknown = (
+            f"if(has([{keys}], {value}), transform({value}, [{keys}], [{values}], ''), {unknown})"
+        )
+    return (
+        f"multiIf(startsWith({value}, '\\x0A'), {string}, {value} = '', '', "
+        f"startsWith({value}, '\\x18'), toString(reinterpretAsInt64({_varint(value)})), "
+        f"startsWith({value}, '\\x10'), if(endsWith({value}, '\\x00'), 'false', 'true'), "
+        f"startsWith({value}, '\\x21'), {_double(value)}, {unknown})"
+    )
+
+
+class _Columns:
+    """The expressions that many columns share."""
+
+    def __init__(self, translated: Mapping[bytes, str]) -> None:
+        self._translated = translated
+
+    def text(self, value: str) -> str:
+        return text(value, self._translated)
+
+    def map(self, column: str) -> str:
+        values = f"arrayMap(v -> {self.text('v')}, mapValues({column}))"
+        return f"CAST((mapKeys({column}), {values}), '{_MAP}')"
+
+    def maps(self, array: str) -> str:
+        return f"arrayMap(m -> {self.map('m')}, {array})"
+
+    def exemplars(self) -> dict[str, str]:
+        return {
+            "Exemplars.FilteredAttributes": self.maps("r.exemplars.filtered_attributes"),
+            "Exemplars.TimeUnix": _times("r.exemplars.time_unix_nano"),
+            "Exemplars.Value": "arrayMap(e -> e.as_double + e.as_int, r.exemplars)",
+            "Exemplars.SpanId": _hexes("r.exemplars.span_id", 8),
+            "Exemplars.TraceId": _hexes("r.exemplars.trace_id", 16),
+        }
+
+
+def _time(nanoseconds: str) -> str:
+    return f"fromUnixTimestamp64Nano(toInt64({nanoseconds}))"
+
+
+def _times(array: str) -> str:
+    return f"arrayMap(t -> {_time('t')}, {array})"
+
+
+def _hex(value: str) -> str:
+    """Returns an identifier's text, empty for one of zeroes."""
+    return f"if(replaceAll({value}, '\\0', '') = '', '', lower(hex({value})))"
+
+
+def _hexes(array: str, size: int = 0) -> str:
+    """Returns identifiers' texts; those of exemplars are full length even when there is none."""
+    if not size:
+        return f"arrayMap(i -> {_hex('i')}, {array})"
+    return f"arrayMap(i -> lower(hex(if(i = '', repeat('\\0', {size}), i))), {array})"
+
+
+# -- statements ----------------------------------------------------------------------------------
+
+
+def survey(signal: Signal, bounds: Bounds) -> Statement:
+    """Returns the SELECT that counts, one row for each resource of the request in its order.
+
+    Its columns: for metrics the number of points of each of `KINDS` and of metrics without any
+    point (`empty`); otherwise of records (`records`); and for each reason of refusal (`time`,
+    `trace`, `span`) the number of records, each counted under its first reason.
+    """
+    if signal == Signal.METRICS:
+        counts, late = [], []
+        for kind in KINDS:
+            times = f"arrayFlatten(r.scope_metrics.metrics.{kind}.data_points.time_unix_nano)"
+            counts.append(f"length({times}) AS {kind}")
+            late.append(f"arrayCount(t -> {bounds.missed('t')}, {times})")
+        points = " + ".join(f"length(m.{kind}.data_points)" for kind in KINDS)
+        empty = f"arraySum(s -> arrayCount(m -> {points} = 0, s.metrics), r.scope_metrics) AS empty"
+        columns = f"{', '.join(counts)}, {empty}, {' + '.join(late)} AS time"
+        point = "data_points Array(Tuple(time_unix_nano UInt64))"
+        kinds = ", ".join(f"{kind} Tuple({point})" for kind in KINDS)
+        inner = f"scope_metrics Array(Tuple(metrics Array(Tuple({kinds}))))"
+    else:
+        scopes, records, _ = _RECORDS[signal]
+        all_records = f"arrayFlatten(r.{scopes}.{records})"
+        if signal == Signal.TRACES:
+            fields = "trace_id String, span_id String, start_time_unix_nano UInt64"
+            no_trace = "length(x.trace_id) != 16"
+            no_span = "length(x.span_id) != 8"
+            late_span = bounds.missed("x.start_time_unix_nano")
+            columns = (
+                f"arrayCount(x -> {no_trace}, {all_records}) AS trace, "
+                f"arrayCount(x -> NOT {no_trace} AND {no_span}, {all_records}) AS span, "
+                f"arrayCount(x -> NOT {no_trace} AND NOT {no_span} AND {late_span}, "
+                f"{all_records}) AS time"
+            )
+        elif signal == Signal.LOGS:
+            fields = "time_unix_nano UInt64, observed_time_unix_nano UInt64"
+            columns = (
+                f"arrayCount(x -> {bounds.missed(_log_time('x', bounds))}, {all_records}) AS time"
+            )
+        else:
+            fields = "time_unix_nano UInt64"
+            columns = f"arrayCount(x -> {bounds.missed('x.time_unix_nano')}, {all_records}) AS time"
+        columns = f"length({all_records}) AS records, {columns}"
+        inner = f"{scopes} Array(Tuple({records} Array(Tuple({fields}))))"
+    return Statement(
+        f"SELECT {columns} FROM (SELECT arrayJoin(resources) AS r FROM {{source}})",
+        f"resources Array(Tuple({inner}))",
+    )
+
+
+def _log_time(record: str, bounds: Bounds) -> str:
+    """Returns a log record's time: its own, else when it was observed, else now."""
+    now = bounds.last - FUTURE
+    return (
+        f"multiIf({record}.time_unix_nano > 0, {record}.time_unix_nano, "
+        f"{record}.observed_time_unix_nano > 0, {record}.observed_time_unix_nano, {now})"
+    )
+
+
+FUTURE: Final = 86400 * 10**9
+"""Nanoseconds that a record's time may be ahead of the server's."""
+
+
+def metrics(database: str, kind: str, bounds: Bounds, translated: Mapping[bytes, str]) -> Statement:
+    """Returns the INSERT of one kind's points: all that are within bounds."""
+    make = _Columns(translated)
+    columns = {
+        "ResourceAttributes": "ra",
+        "ResourceSchemaUrl": "ru",
+        "ScopeName": "sc.name",
+        "ScopeVersion": "sc.version",
+        "ScopeAttributes": make.map("sc.attributes"),
+        "ScopeDroppedAttrCount": "sc.dropped_attributes_count",
+        "ScopeSchemaUrl": "su",
+        "ServiceName": "ra['service.name']",
+        "MetricName": "m.name",
+        "MetricDescription": "m.description",
+        "MetricUnit": "m.unit",
+        "Attributes": make.map("r.attributes"),
+        "StartTimeUnix": _time("r.start_time_unix_nano"),
+        "TimeUnix": _time("r.time_unix_nano"),
+        "Flags": "r.flags",
+    }
+    if kind in ("gauge", "sum"):
+        columns |= {"Value": "r.as_double + r.as_int"}
+    else:
+        columns |= {"Count": "r.count", "Sum": "r.sum"}
+    if kind == "sum":
+        columns |= {"IsMonotonic": f"m.{kind}.is_monotonic"}
+    if kind == "histogram":
+        columns |= {"BucketCounts": "r.bucket_counts", "ExplicitBounds": "r.explicit_bounds"}
+    if kind == "exponential_histogram":
+        columns |= {
+            "Scale": "r.scale",
+            "ZeroCount": "r.zero_count",
+            "PositiveOffset": "r.positive.offset",
+            "PositiveBucketCounts": "r.positive.bucket_counts",
+            "NegativeOffset": "r.negative.offset",
+            "NegativeBucketCounts": "r.negative.bucket_counts",
+        }
+    if kind in ("histogram", "exponential_histogram"):
+        columns |= {"Min": "r.min", "Max": "r.max"}
+    if kind == "summary":
+        columns |= {
+            "ValueAtQuantiles.Quantile": "r.quantile_values.quantile",
+            "ValueAtQuantiles.Value": "r.quantile_values.value",
+        }
+    else:
+        columns |= make.exemplars()
+    extra = ""
+    if kind in ("sum", "histogram", "exponential_histogram"):
+        columns |= {"AggregationTemporality": "t"}
+        extra = f", m.{kind}.aggregation_temporality AS t"
+    if kind == "sum":
+        columns |= {"IsMonotonic": "mo"}
+        extra += f", m.{kind}.is_monotonic AS mo"
+    for name in ("name", "description", "unit"):
+        columns[f"Metric{name.capitalize()}"] = f"m{name[0]}"
+        extra += f", m.{name} AS m{name[0]}"
+    rows = f"""
+SELECT ra, ru, sc, su, t, mo, mn, md, mu, arrayJoin(points) AS r FROM (
+    SELECT ra, ru, sc, su{extra}, m.{kind}.data_points AS points FROM (
+        SELECT ra, ru, s.scope AS sc, s.schema_url AS su, arrayJoin(s.metrics) AS m FROM (
+            SELECT {make.map("x.resource.attributes")} AS ra, x.schema_url AS ru,
+                arrayJoin(x.scope_metrics) AS s
+            FROM (SELECT arrayJoin(resources) AS x FROM {{source}})))
+    WHERE notEmpty(points))"""
+    for name in ("t", "mo"):
+        if f" AS {name}" not in extra:
+            rows = rows.replace(f" {name},", "", 1)
+    structure = (
+        f"resources Array(Tuple(resource Tuple(attributes {_MAP}), scope_metrics Array(Tuple("
+        f"{_SCOPE}, metrics Array(Tuple(name String, description String, unit String, "
+        f"{kind} Tuple({_DATA[kind]}))), schema_url String)), schema_url String))"
+    )
+    where = f"NOT {bounds.missed('r.time_unix_nano')}"
+    return _insert(f"{database}.otel_metrics_{kind}", columns, rows, where, structure)
+
+
+def traces(database: str, bounds: Bounds, translated: Mapping[bytes, str]) -> Statement:
+    """Returns the INSERT of the spans that are within bounds and have their identifiers."""
+    make = _Columns(translated)
+    kinds = "['Unspecified', 'Internal', 'Server', 'Client', 'Producer', 'Consumer']"
+    columns = {
+        "Timestamp": _time("r.start_time_unix_nano"),
+        "TraceId": _hex("r.trace_id"),
+        "SpanId": _hex("r.span_id"),
+        "ParentSpanId": _hex("r.parent_span_id"),
+        "TraceState": "r.trace_state",
+        "SpanName": "r.name",
+        "SpanKind": f"transform(r.kind, [0, 1, 2, 3, 4, 5], {kinds}, '')",
+        "ServiceName": "ra['service.name']",
+        "ResourceAttributes": "ra",
+        "ScopeName": "sc.name",
+        "ScopeVersion": "sc.version",
+        "SpanAttributes": make.map("r.attributes"),
+        "Duration": "greatest(r.end_time_unix_nano, r.start_time_unix_nano)"
+        " - r.start_time_unix_nano",
+        "StatusCode": "transform(r.status.code, [0, 1, 2], ['Unset', 'Ok', 'Error'], '')",
+        "StatusMessage": "r.status.message",
+        "Events.Timestamp": _times("r.events.time_unix_nano"),
+        "Events.Name": "r.events.name",
+        "Events.Attributes": make.maps("r.events.attributes"),
+        "Links.TraceId": _hexes("r.links.trace_id"),
+        "Links.SpanId": _hexes("r.links.span_id"),
+        "Links.TraceState": "r.links.trace_state",
+        "Links.Attributes": make.maps("r.links.attributes"),
+    }
+    where = (
+        f"length(r.trace_id) = 16 AND length(r.span_id) = 8 "
+        f"AND NOT {bounds.missed('r.start_time_unix_nano')}"
+    )
+    rows, structure = _rows(Signal.TRACES, make)
+    return _insert(f"{database}.otel_traces", columns, rows, where, structure)
+
+
+def logs(database: str, bounds: Bounds, translated: Mapping[bytes, str]) -> Statement:
+    """Returns the INSERT of the log records that are within bounds."""
+    make = _Columns(translated)
+    time = _log_time("r", bounds)
+    columns = {
+        "Timestamp": _time(time),
+        "TraceId": _hex("r.trace_id"),
+        "SpanId": _hex("r.span_id"),
+        "TraceFlags": "bitAnd(r.flags, 255)",
+        "SeverityText": "r.severity_text",
+        "SeverityNumber": "bitAnd(r.severity_number, 255)",
+        "ServiceName": "ra['service.name']",
+        "Body": make.text("r.body"),
+        "ResourceSchemaUrl": "ru",
+        "ResourceAttributes": "ra",
+        "ScopeSchemaUrl": "su",
+        "ScopeName": "sc.name",
+        "ScopeVersion": "sc.version",
+        "ScopeAttributes": make.map("sc.attributes"),
+        "LogAttributes": make.map("r.attributes"),
+        "EventName": "r.event_name",
+    }
+    rows, structure = _rows(Signal.LOGS, make)
+    where = f"NOT {bounds.missed(time)}"
+    return _insert(f"{database}.otel_logs", columns, rows, where, structure)
+
+
+def profiles(
+    database: str, request: str, bounds: Bounds, translated: Mapping[bytes, str]
+) -> Statement:
+    """Returns the INSERT of what is known of each profile; `request` is where the rest is."""
+    make = _Columns(translated)
+    columns = {
+        "Timestamp": _time("r.time_unix_nano"),
+        "Duration": "r.duration_nano",
+        "ProfileId": _hex("r.profile_id"),
+        "ServiceName": "ra['service.name']",
+        "ResourceAttributes": "ra",
+        "ScopeName": "sc.name",
+        "ScopeVersion": "sc.version",
+        "SampleType": "strings[r.sample_type.type_strindex + 1]",
+        "SampleUnit": "strings[r.sample_type.unit_strindex + 1]",
+        "Samples": "length(r.samples)",
+        "RequestId": f"'{request}'",
+    }
+    rows, structure = _rows(Signal.PROFILES, make)
+    where = f"NOT {bounds.missed('r.time_unix_nano')}"
+    structure += ", dictionary Tuple(string_table Array(String))"
+    return _insert(f"{database}.otel_profiles", columns, rows, where, structure)
+
+
+def whole(database: str, request: str, seconds: int) -> Statement:
+    """Returns the INSERT of a request of profiles as it came; its message is `Request`."""
+    return Statement(
+        f"INSERT INTO {database}.otel_profiles_requests (Timestamp, RequestId, Request) "
+        f"SELECT toDateTime({seconds}), '{request}', request FROM {{source}}",
+        "request String",
+    )
+
+
+def _rows(signal: Signal, make: _Columns) -> tuple[str, str]:
+    """Returns the SELECT of a request's records, as `r`, and the structure it reads."""
+    scopes, records, fields = _RECORDS[signal]
+    urls = signal == Signal.LOGS
+    resource_url, scope_url = ("x.schema_url", "s.schema_url") if urls else ("''", "''")
+    strings = "dictionary.string_table" if signal == Signal.PROFILES else "''"
+    rows = f"""
+SELECT strings, ra, ru, s.scope AS sc, {scope_url} AS su, arrayJoin(s.{records}) AS r FROM (
+    SELECT strings, {make.map("x.resource.attributes")} AS ra, {resource_url} AS ru,
+        arrayJoin(x.{scopes}) AS s
+    FROM (SELECT {strings} AS strings, arrayJoin(resources) AS x FROM {{source}}))"""
+    url = ", schema_url String" if urls else ""
+    structure = (
+        f"resources Array(Tuple(resource Tuple(attributes {_MAP}), {scopes} Array(Tuple("
+        f"{_SCOPE}, {records} Array(Tuple({fields})){url})){url}))"
+    )
+    return rows, structure
+
+
+def _insert(
+    table: str, columns: Mapping[str, str], rows: str, where: str, structure: str
+) -> Statement:
+    return Statement(
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(columns.values())} "
+        f"FROM ({rows}) WHERE {where}",
+        structure,
+    )

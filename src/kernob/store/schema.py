@@ -1,0 +1,463 @@
+"""The tables: those of the OpenTelemetry Collector's ClickHouse exporter, and Kernob's own.
+
+Names, columns, types, codecs and partitions of `otel_logs`, `otel_traces` and `otel_metrics_*` are
+those of the exporter's release v0.149.0, so that whatever reads them there reads them here. One
+thing differs: metrics are sorted by the hash `SeriesId` where the exporter sorts by the map of
+attributes, since comparing maps took a sixth of the time of an insert.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from kernob.errors import StoreError
+from kernob.store.engine import Limits, Signal
+
+if TYPE_CHECKING:
+    from kernob import config
+    from kernob.store.engine import Engine
+
+VERSION: Final = 1
+POINTS_RETENTION: Final = 86400
+"""Seconds that `kernob_points` is kept at most; the rollups hold what is older."""
+KINDS: Final = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
+LOCAL: Final = "_local"
+"""What a table's name ends with on each node of a cluster; the name itself reads all nodes."""
+
+_MAP: Final = "Map(LowCardinality(String), String)"
+_NAME: Final = "LowCardinality(String)"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table.
+
+    Attributes:
+        name: in the database.
+        signal: whose retention counts.
+        columns: DDL of columns and indexes.
+        time: expression of type DateTime that partitions and expiry go by.
+        partition: expression of the day.
+        order: the sorting key.
+        engine: of the MergeTree family.
+        keep: seconds that it is kept at most, 0 for the signal's retention.
+        primary: the primary key, where it is shorter than `order`.
+    """
+
+    name: str
+    signal: Signal
+    columns: str
+    time: str
+    partition: str
+    order: str
+    engine: str = "MergeTree"
+    keep: int = 0
+    primary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A materialized view: `select` runs over each block inserted into `source`."""
+
+    name: str
+    source: str
+    target: str
+    select: str
+
+
+# -- columns -------------------------------------------------------------------------------------
+
+
+def _map_indexes(*columns: tuple[str, str]) -> str:
+    """Returns the exporter's bloom filters over the keys and values of maps."""
+    return ",\n".join(
+        f"INDEX idx_{name}_{part.lower()} map{part}s({column}) TYPE bloom_filter(0.01) GRANULARITY 1"
+        for name, column in columns
+        for part in ("Key", "Value")
+    )
+
+
+_LOGS: Final = f"""
+Timestamp DateTime64(9) CODEC(Delta(8), ZSTD(1)),
+TimestampTime DateTime DEFAULT toDateTime(Timestamp),
+TraceId String CODEC(ZSTD(1)),
+SpanId String CODEC(ZSTD(1)),
+TraceFlags UInt8,
+SeverityText {_NAME} CODEC(ZSTD(1)),
+SeverityNumber UInt8,
+ServiceName {_NAME} CODEC(ZSTD(1)),
+Body String CODEC(ZSTD(1)),
+ResourceSchemaUrl {_NAME} CODEC(ZSTD(1)),
+ResourceAttributes {_MAP} CODEC(ZSTD(1)),
+ScopeSchemaUrl {_NAME} CODEC(ZSTD(1)),
+ScopeName String CODEC(ZSTD(1)),
+ScopeVersion {_NAME} CODEC(ZSTD(1)),
+ScopeAttributes {_MAP} CODEC(ZSTD(1)),
+LogAttributes {_MAP} CODEC(ZSTD(1)),
+EventName String CODEC(ZSTD(1)),
+INDEX idx_trace_id TraceId TYPE bloom_filter(0.001) GRANULARITY 1,
+{
+    _map_indexes(
+        ("res_attr", "ResourceAttributes"),
+        ("scope_attr", "ScopeAttributes"),
+        ("log_attr", "LogAttributes"),
+    )
+},
+INDEX idx_body Body TYPE tokenbf_v1(32768, 3, 0) GRANULARITY 8"""
+
+_TRACES: Final = f"""
+Timestamp DateTime64(9) CODEC(Delta, ZSTD(1)),
+TraceId String CODEC(ZSTD(1)),
+SpanId String CODEC(ZSTD(1)),
+ParentSpanId String CODEC(ZSTD(1)),
+TraceState String CODEC(ZSTD(1)),
+SpanName {_NAME} CODEC(ZSTD(1)),
+SpanKind {_NAME} CODEC(ZSTD(1)),
+ServiceName {_NAME} CODEC(ZSTD(1)),
+ResourceAttributes {_MAP} CODEC(ZSTD(1)),
+ScopeName String CODEC(ZSTD(1)),
+ScopeVersion String CODEC(ZSTD(1)),
+SpanAttributes {_MAP} CODEC(ZSTD(1)),
+Duration UInt64 CODEC(ZSTD(1)),
+StatusCode {_NAME} CODEC(ZSTD(1)),
+StatusMessage String CODEC(ZSTD(1)),
+Events Nested (Timestamp DateTime64(9), Name {_NAME}, Attributes {_MAP}) CODEC(ZSTD(1)),
+Links Nested (TraceId String, SpanId String, TraceState String, Attributes {_MAP}) CODEC(ZSTD(1)),
+INDEX idx_trace_id TraceId TYPE bloom_filter(0.001) GRANULARITY 1,
+{_map_indexes(("res_attr", "ResourceAttributes"), ("span_attr", "SpanAttributes"))},
+INDEX idx_duration Duration TYPE minmax GRANULARITY 1"""
+
+_TRACE_TIMES: Final = """
+TraceId String CODEC(ZSTD(1)),
+Start DateTime CODEC(Delta, ZSTD(1)),
+End DateTime CODEC(Delta, ZSTD(1)),
+INDEX idx_trace_id TraceId TYPE bloom_filter(0.01) GRANULARITY 1"""
+
+_EXEMPLARS: Final = f"""
+Exemplars Nested (
+    FilteredAttributes {_MAP}, TimeUnix DateTime64(9), Value Float64, SpanId String, TraceId String
+) CODEC(ZSTD(1)),"""
+_FLAGS: Final = "\nFlags UInt32 CODEC(ZSTD(1)),"
+_TEMPORALITY: Final = "\nAggregationTemporality Int32 CODEC(ZSTD(1)),"
+_COUNT_SUM: Final = """
+Count UInt64 CODEC(Delta, ZSTD(1)),
+Sum Float64 CODEC(ZSTD(1)),"""
+_MIN_MAX: Final = """
+Min Float64 CODEC(ZSTD(1)),
+Max Float64 CODEC(ZSTD(1)),"""
+_VALUES: Final = {
+    "gauge": f"\nValue Float64 CODEC(ZSTD(1)),{_FLAGS}{_EXEMPLARS}",
+    "sum": f"\nValue Float64 CODEC(ZSTD(1)),{_FLAGS}{_EXEMPLARS}{_TEMPORALITY}"
+    "\nIsMonotonic Boolean CODEC(Delta, ZSTD(1)),",
+    "histogram": f"""{_COUNT_SUM}
+BucketCounts Array(UInt64) CODEC(ZSTD(1)),
+ExplicitBounds Array(Float64) CODEC(ZSTD(1)),{_EXEMPLARS}{_FLAGS}{_MIN_MAX}{_TEMPORALITY}""",
+    "exponential_histogram": f"""{_COUNT_SUM}
+Scale Int32 CODEC(ZSTD(1)),
+ZeroCount UInt64 CODEC(ZSTD(1)),
+PositiveOffset Int32 CODEC(ZSTD(1)),
+PositiveBucketCounts Array(UInt64) CODEC(ZSTD(1)),
+NegativeOffset Int32 CODEC(ZSTD(1)),
+NegativeBucketCounts Array(UInt64) CODEC(ZSTD(1)),{_EXEMPLARS}{_FLAGS}{_MIN_MAX}{_TEMPORALITY}""",
+    "summary": f"""{_COUNT_SUM}
+ValueAtQuantiles Nested (Quantile Float64, Value Float64) CODEC(ZSTD(1)),{_FLAGS}""",
+}
+
+
+def _metrics(kind: str) -> Table:
+    columns = f"""
+ResourceAttributes {_MAP} CODEC(ZSTD(1)),
+ResourceSchemaUrl String CODEC(ZSTD(1)),
+ScopeName String CODEC(ZSTD(1)),
+ScopeVersion String CODEC(ZSTD(1)),
+ScopeAttributes {_MAP} CODEC(ZSTD(1)),
+ScopeDroppedAttrCount UInt32 CODEC(ZSTD(1)),
+ScopeSchemaUrl String CODEC(ZSTD(1)),
+ServiceName {_NAME} CODEC(ZSTD(1)),
+MetricName String CODEC(ZSTD(1)),
+MetricDescription String CODEC(ZSTD(1)),
+MetricUnit String CODEC(ZSTD(1)),
+Attributes {_MAP} CODEC(ZSTD(1)),
+StartTimeUnix DateTime64(9) CODEC(Delta, ZSTD(1)),
+TimeUnix DateTime64(9) CODEC(Delta, ZSTD(1)),{_VALUES[kind]}
+SeriesId UInt64 MATERIALIZED cityHash64(ResourceAttributes, ScopeName, MetricName, Attributes),
+{
+        _map_indexes(
+            ("res_attr", "ResourceAttributes"),
+            ("scope_attr", "ScopeAttributes"),
+            ("attr", "Attributes"),
+        )
+    }"""
+    order = "(ServiceName, MetricName, SeriesId, toUnixTimestamp64Nano(TimeUnix))"
+    return Table(
+        f"otel_metrics_{kind}", Signal.METRICS, columns, "toDateTime(TimeUnix)",
+        "toDate(TimeUnix)", order,
+    )  # fmt: skip
+
+
+_PROFILES: Final = f"""
+Timestamp DateTime64(9) CODEC(Delta, ZSTD(1)),
+Duration UInt64 CODEC(ZSTD(1)),
+ProfileId String CODEC(ZSTD(1)),
+ServiceName {_NAME} CODEC(ZSTD(1)),
+ResourceAttributes {_MAP} CODEC(ZSTD(1)),
+ScopeName String CODEC(ZSTD(1)),
+ScopeVersion String CODEC(ZSTD(1)),
+SampleType {_NAME} CODEC(ZSTD(1)),
+SampleUnit {_NAME} CODEC(ZSTD(1)),
+Samples UInt32 CODEC(ZSTD(1)),
+RequestId String CODEC(ZSTD(1))"""
+
+_PROFILES_REQUESTS: Final = """
+Timestamp DateTime CODEC(Delta, ZSTD(1)),
+RequestId String CODEC(ZSTD(1)),
+Request String CODEC(ZSTD(1))"""
+
+_SERIES: Final = f"""
+Day Date,
+SeriesId UInt64,
+MetricName {_NAME},
+Unit {_NAME},
+Kind {_NAME},
+Temporality Int32,
+IsMonotonic Bool,
+ServiceName {_NAME},
+Service {_NAME},
+Host {_NAME},
+Attributes {_MAP} CODEC(ZSTD(1)),
+ResourceAttributes {_MAP} CODEC(ZSTD(1)),
+ScopeName {_NAME},
+ScopeVersion {_NAME}"""
+
+_POINTS: Final = f"""
+MetricName {_NAME},
+SeriesId UInt64,
+Start DateTime64(3) CODEC(Delta, ZSTD(1)),
+Time DateTime64(3) CODEC(Delta, ZSTD(1)),
+Value Float64 CODEC(Delta(8), ZSTD(1))"""
+
+_ROLLUP: Final = f"""
+MetricName {_NAME},
+SeriesId UInt64,
+Start DateTime64(3) CODEC(Delta, ZSTD(1)),
+Time DateTime CODEC(Delta, ZSTD(1)),
+Max SimpleAggregateFunction(max, Float64) CODEC(Delta(8), ZSTD(1)),
+Sum SimpleAggregateFunction(sum, Float64) CODEC(Delta(8), ZSTD(1)),
+Count SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1))"""
+
+_REFUSED: Final = f"""
+Time DateTime,
+Signal {_NAME},
+Reason {_NAME},
+Records SimpleAggregateFunction(sum, UInt64)"""
+
+_POINT_ORDER: Final = "(MetricName, SeriesId, Start, Time)"
+
+
+def _rollup(step: str) -> Table:
+    return Table(
+        f"kernob_points_{step}", Signal.METRICS, _ROLLUP, "Time", "toDate(Time)", _POINT_ORDER,
+        "AggregatingMergeTree",
+    )  # fmt: skip
+
+
+TABLES: Final = (
+    Table("otel_logs", Signal.LOGS, _LOGS, "TimestampTime", "toDate(TimestampTime)",
+          "(ServiceName, TimestampTime, Timestamp)", primary="(ServiceName, TimestampTime)"),
+    Table("otel_traces", Signal.TRACES, _TRACES, "toDateTime(Timestamp)", "toDate(Timestamp)",
+          "(ServiceName, SpanName, toDateTime(Timestamp))"),
+    Table("otel_traces_trace_id_ts", Signal.TRACES, _TRACE_TIMES, "Start", "toDate(Start)",
+          "(TraceId, Start)"),
+    *(_metrics(kind) for kind in KINDS),
+    Table("otel_profiles", Signal.PROFILES, _PROFILES, "toDateTime(Timestamp)",
+          "toDate(Timestamp)", "(ServiceName, SampleType, toDateTime(Timestamp))"),
+    Table("otel_profiles_requests", Signal.PROFILES, _PROFILES_REQUESTS, "Timestamp",
+          "toDate(Timestamp)", "(RequestId)"),
+    Table("kernob_series", Signal.METRICS, _SERIES, "toDateTime(Day) + 86400", "Day",
+          "(MetricName, SeriesId)", "ReplacingMergeTree"),
+    Table("kernob_points", Signal.METRICS, _POINTS, "toDateTime(Time)", "toDate(Time)",
+          _POINT_ORDER, keep=POINTS_RETENTION),
+    _rollup("1m"),
+    _rollup("5m"),
+    _rollup("1h"),
+    Table("kernob_refused", Signal.LOGS, _REFUSED, "Time", "toDate(Time)",
+          "(Signal, Reason, Time)", "SummingMergeTree"),
+)  # fmt: skip
+"""In the order in which they are made."""
+
+
+def _series_view(kind: str, database: str) -> View:
+    """A series is written once a day: `kernob_seen` holds those that were, in memory."""
+    sums = ("AggregationTemporality", "IsMonotonic")
+    temporality = "0" if kind in ("gauge", "summary") else sums[0]
+    monotonic = sums[1] if kind == "sum" else "false"
+    source = f"otel_metrics_{kind}"
+    select = f"""
+SELECT toDate(TimeUnix) AS Day, SeriesId, MetricName, MetricUnit AS Unit, '{kind}' AS Kind,
+    {temporality} AS Temporality, {monotonic} AS IsMonotonic, ServiceName,
+    if(Attributes['service.name'] != '', Attributes['service.name'], ServiceName) AS Service,
+    ResourceAttributes['host.name'] AS Host, Attributes, ResourceAttributes, ScopeName, ScopeVersion
+FROM {database}.{{source}}
+WHERE (Day, SeriesId) NOT IN {database}.kernob_seen
+LIMIT 1 BY Day, SeriesId"""
+    return View(f"kernob_series_{kind}", source, "kernob_series", select)
+
+
+def _views(database: str) -> list[View]:
+    """Returns the views, all in the order in which they are made."""
+    views = [
+        View("otel_traces_trace_id_ts_mv", "otel_traces", "otel_traces_trace_id_ts",
+             f"SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End "
+             f"FROM {database}.{{source}} WHERE TraceId != '' GROUP BY TraceId"),
+    ]  # fmt: skip
+    views += [_series_view(kind, database) for kind in KINDS]
+    # Flag 1 is "no recorded value": its 0 is no measurement.
+    views += [
+        View(
+            f"kernob_points_{kind}", f"otel_metrics_{kind}", "kernob_points",
+            f"SELECT MetricName, SeriesId, StartTimeUnix AS Start, TimeUnix AS Time, Value "
+            f"FROM {database}.{{source}} WHERE bitAnd(Flags, 1) = 0",
+        )
+        for kind in ("gauge", "sum")
+    ]  # fmt: skip
+    # Without GROUP BY: a block is folded as it is written (optimize_on_insert), which is cheaper.
+    first = "Value AS Max, Value AS Sum, 1 AS Count"
+    for source, step, seconds, values in (
+        ("", "_1m", 60, first),
+        ("_1m", "_5m", 300, "Max, Sum, Count"),
+        ("_5m", "_1h", 3600, "Max, Sum, Count"),
+    ):
+        select = (
+            f"SELECT MetricName, SeriesId, Start, "
+            f"toStartOfInterval(Time, toIntervalSecond({seconds})) AS Time, {values} "
+            f"FROM {database}.{{source}}"
+        )
+        views.append(
+            View(f"kernob_rollup{step}", f"kernob_points{source}", f"kernob_points{step}", select)
+        )
+    return views
+
+
+# -- statements ----------------------------------------------------------------------------------
+
+
+def retention(table: Table, settings: config.Store) -> int:
+    """Returns how many seconds the table is kept."""
+    seconds = int(getattr(settings, f"{table.signal}_retention"))
+    return min(seconds, table.keep) if table.keep else seconds
+
+
+def _ttl(table: Table, settings: config.Store) -> str:
+    return f"{table.time} + toIntervalSecond({retention(table, settings)})"
+
+
+def stored(name: str, settings: config.Store) -> str:
+    """Returns the name of the table that holds the rows on a node."""
+    return name + LOCAL if settings.cluster else name
+
+
+def statements(settings: config.Store) -> list[str]:
+    """Returns the DDL that makes everything, in order; each can run again.
+
+    With `settings.cluster` tables are replicated, hold a shard on each node under a name that ends
+    with `_local`, and are read and written by Distributed tables of the usual names. Rows of one
+    series, trace or service stay on one shard only where a balancer keeps them so: shards are
+    chosen at random.
+    """
+    database = settings.database
+    on = f" ON CLUSTER {settings.cluster}" if settings.cluster else ""
+    made = [f"CREATE DATABASE IF NOT EXISTS {database}{on}"]
+    for table in TABLES:
+        engine = f"Replicated{table.engine}" if settings.cluster else table.engine
+        primary = f"\nPRIMARY KEY {table.primary}" if table.primary else ""
+        made.append(
+            f"CREATE TABLE IF NOT EXISTS {database}.{stored(table.name, settings)}{on} "
+            f"({table.columns}\n) ENGINE = {engine}\nPARTITION BY {table.partition}{primary}\n"
+            f"ORDER BY {table.order}\nTTL {_ttl(table, settings)}\n"
+            "SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, "
+            "materialize_ttl_recalculate_only = 1"
+        )
+        if settings.cluster:
+            made.append(
+                f"CREATE TABLE IF NOT EXISTS {database}.{table.name}{on} "
+                f"AS {database}.{stored(table.name, settings)} ENGINE = Distributed("
+                f"{settings.cluster}, {database}, {stored(table.name, settings)}, rand())"
+            )
+    # In memory: after a start each series is written once more, and folded by a merge.
+    made.append(
+        f"CREATE TABLE IF NOT EXISTS {database}.kernob_seen{on} (Day Date, SeriesId UInt64) "
+        "ENGINE = Set SETTINGS persistent = 0"
+    )
+    views = _views(database)
+    views.append(
+        View("kernob_series_seen", "kernob_series", "kernob_seen",
+             f"SELECT Day, SeriesId FROM {database}.{{source}}")
+    )  # fmt: skip
+    for view in views:
+        target = view.target if view.target == "kernob_seen" else stored(view.target, settings)
+        select = view.select.format(source=stored(view.source, settings))
+        made.append(
+            f"CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{view.name}{on} "
+            f"TO {database}.{target} AS {select}"
+        )
+    return made
+
+
+def _version_table(settings: config.Store) -> str:
+    on = f" ON CLUSTER {settings.cluster}" if settings.cluster else ""
+    engine = "ReplicatedMergeTree" if settings.cluster else "MergeTree"
+    return (
+        f"CREATE TABLE IF NOT EXISTS {settings.database}.kernob_schema{on} "
+        f"(Version UInt32, Time DateTime DEFAULT now()) ENGINE = {engine} ORDER BY Version"
+    )
+
+
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
+"""Statements that lead to a version from the one before, with `{database}` and `{on}`."""
+
+
+def prepare(engine: Engine, settings: config.Store) -> None:
+    """Makes what is missing, migrates what is older, and sets the retention of today's settings.
+
+    Raises:
+        StoreError: the store was written by a newer Kernob, or a statement failed.
+    """
+    database = settings.database
+    on = f" ON CLUSTER {settings.cluster}" if settings.cluster else ""
+    engine.command(f"CREATE DATABASE IF NOT EXISTS {database}{on}")
+    engine.command(_version_table(settings))
+    answer = engine.read(
+        f"SELECT max(Version) AS version FROM {database}.kernob_schema", {}, Limits(), "schema"
+    )
+    version = int(answer["version"][0].as_py())
+    if version > VERSION:
+        raise StoreError(
+            f"the store is of version {version}, this Kernob knows {VERSION}",
+            remedy="use the Kernob that wrote it, or another store.path or store.database",
+        )
+    if version:
+        for number in range(version + 1, VERSION + 1):
+            for statement in MIGRATIONS[number]:
+                engine.command(statement.format(database=database, on=on))
+    for statement in statements(settings):
+        engine.command(statement)
+    if version != VERSION:
+        engine.command(f"INSERT INTO {database}.kernob_schema (Version) VALUES ({VERSION})")
+    _apply_retention(engine, settings)
+
+
+def _apply_retention(engine: Engine, settings: config.Store) -> None:
+    answer = engine.read(
+        "SELECT name, engine_full FROM system.tables WHERE database = {database:String}",
+        {"database": settings.database},
+        Limits(),
+        "schema",
+    )
+    engines = dict(zip(answer["name"].to_pylist(), answer["engine_full"].to_pylist(), strict=True))
+    on = f" ON CLUSTER {settings.cluster}" if settings.cluster else ""
+    for table in TABLES:
+        name = stored(table.name, settings)
+        ttl = _ttl(table, settings)
+        if ttl not in engines.get(name, ttl):
+            engine.command(f"ALTER TABLE {settings.database}.{name}{on} MODIFY TTL {ttl}")
