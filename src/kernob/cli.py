@@ -1,14 +1,15 @@
-"""The command line: `kernob agent`, `top`, `doctor`, `config`, `version`."""
+"""The command line."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from kernob.config import Config, Loaded
     from kernob.traffic import Table
 
+SERVER_PACKAGES: Final = ("chdb", "fastapi", "httpx", "nicegui", "pyarrow", "uvicorn")
+"""Of the extra `server`, enough to tell whether it is installed."""
+
 log = logging.getLogger("kernob")
 
 config_option = click.option(
@@ -29,6 +33,10 @@ config_option = click.option(
     "path",
     type=click.Path(path_type=Path),
     help="The configuration file (default: /etc/kernob/kernob.yaml, if there is one).",
+)
+listen_option = click.option("--listen", help="Where it listens: host:port.")
+store_option = click.option(
+    "--store", help="Where records are kept: a folder, or the URL of a ClickHouse server."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -49,6 +57,30 @@ def load(path: Path | None, **flags: object) -> Loaded:
         ConfigError: a mistake, with its place.
     """
     return config.load(path, os.environ, flags_of(**flags))
+
+
+def where(store: str | None) -> dict[str, str | None]:
+    """Returns `--store` as flags of `load`: the last word on both settings."""
+    if store is None:
+        return {}
+    if store.startswith(("http://", "https://")):
+        return {"store__url": store}
+    return {"store__url": "", "store__path": store}
+
+
+def require_extra(command: str) -> None:
+    """Checks that what only the server and its pages need is installed.
+
+    Raises:
+        ConfigError: it is not; says how to install it.
+    """
+    missing = [name for name in SERVER_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"{command} needs packages that the agent does without, and that are not installed "
+            f"({', '.join(missing)})",
+            remedy="pip install 'kernob[server]'",
+        )
 
 
 @contextlib.contextmanager
@@ -109,6 +141,65 @@ def agent(
     )
     set_up_logging(settings.config.log)
     Agent(settings).run()
+
+
+@kernob.command()
+@config_option
+@listen_option
+@click.option("--grpc-listen", help="Where it takes OTLP over gRPC (127.0.0.1:4317), or off.")
+@store_option
+def server(
+    path: Path | None, listen: str | None, grpc_listen: str | None, store: str | None
+) -> None:
+    """Takes OTLP from agents and applications, keeps it, and answers questions about it."""
+    require_extra("kernob server")
+    settings = load(path, server__listen=listen, server__grpc_listen=grpc_listen, **where(store))
+    set_up_logging(settings.config.log)
+    from kernob.server.run import Server  # noqa: PLC0415
+
+    Server(settings).run()
+
+
+@kernob.command()
+@config_option
+@listen_option
+@click.option("--server", "url", help="URL of the server they read (that of the configuration).")
+def pages(path: Path | None, listen: str | None, url: str | None) -> None:
+    """Shows in a browser what a server knows."""
+    require_extra("kernob pages")
+    settings = load(path, pages__listen=listen, pages__server=url)
+    set_up_logging(settings.config.log)
+    from kernob.ui.run import Pages  # noqa: PLC0415
+
+    Pages(settings).run()
+
+
+@kernob.command()
+@config_option
+@click.option("--mode", type=click.Choice(["auto", "ebpf", "polling"]), help="How to count.")
+@store_option
+@click.option("--listen", help="Where the pages are (127.0.0.1:8420).")
+def up(path: Path | None, mode: str | None, store: str | None, listen: str | None) -> None:
+    """Runs agent, server and pages on this machine, until it is stopped."""
+    require_extra("kernob up")
+    from kernob.supervisor import Supervisor  # noqa: PLC0415
+    from kernob.up import parts  # noqa: PLC0415
+
+    settings = load(path, agent__mode=mode, pages__listen=listen, **where(store))
+    set_up_logging(settings.config.log)
+    given = [("--config", path), ("--mode", mode), ("--store", store), ("--listen", listen)]
+    takes = {
+        "agent": ("--config", "--mode"),
+        "server": ("--config", "--store"),
+        "pages": ("--config", "--listen"),
+    }
+    options = {
+        part: [
+            text for name, value in given if value and name in names for text in (name, str(value))
+        ]
+        for part, names in takes.items()
+    }
+    sys.exit(Supervisor(parts(settings, os.environ, options)).run())
 
 
 @kernob.command()
@@ -186,3 +277,6 @@ def main() -> None:
     except KernobError as error:
         click.echo(f"kernob: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        log.critical("a mistake in Kernob, please report it: %r", error, exc_info=True)
+        sys.exit(1)

@@ -47,7 +47,12 @@ _BOOLEANS: Final = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _NONE: Final = ("", "~", "null", "Null", "NULL")
 # What Kubernetes sets in each pod beside a service called kernob-agent.
 _KUBERNETES: Final = re.compile(r".*_(?:SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_(?:TCP|UDP).*)")
-_FLAGS: Final = {"otlp.endpoint": "--otlp"}
+_FLAGS: Final = {
+    "otlp.endpoint": "--otlp",
+    "server.grpc_listen": "--grpc-listen",
+    "store.path": "--store",
+    "store.url": "--store",
+}
 _OPENTELEMETRY: Final = (
     ("otlp.endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", ""),
     ("otlp.endpoint", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", ""),

@@ -1,0 +1,5 @@
+"""`python -m kernob`: the command line."""
+
+from kernob.cli import main
+
+main()
