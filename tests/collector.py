@@ -1,7 +1,8 @@
-"""A real OpenTelemetry Collector, which prints what it was sent."""
+"""A real OpenTelemetry Collector, which prints what it was sent, or sends it on."""
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ from kernob.telemetry import otlp_settings
 from servers import free_port, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+PRINT = {"debug": {"verbosity": "detailed", "use_internal_logger": False}}
 
 
 @dataclass
@@ -30,21 +33,28 @@ class Received:
 class Collector:
     """A real Collector that can be killed and started again."""
 
-    def __init__(self, binary: str, folder: Path, tls: str = "") -> None:
+    def __init__(
+        self,
+        binary: str,
+        folder: Path,
+        tls: str = "",
+        exporters: Mapping[str, object] = PRINT,
+    ) -> None:
         self.ports = {"http/protobuf": free_port(), "grpc": free_port()}
         self.folder = folder
         self._config = folder / "config.yaml"
         self._command = [binary, "--config", str(self._config)]
+        pipeline = json.dumps({"receivers": ["otlp"], "exporters": [*exporters]})
         self._config.write_text(f"""
 receivers:
   otlp:
     protocols:
       http: {{endpoint: "127.0.0.1:{self.ports["http/protobuf"]}"{tls}}}
       grpc: {{endpoint: "127.0.0.1:{self.ports["grpc"]}"{tls}}}
-exporters: {{debug: {{verbosity: detailed, use_internal_logger: false}}}}
+exporters: {json.dumps(exporters)}
 service:
   telemetry: {{metrics: {{level: none}}, logs: {{level: error}}}}
-  pipelines: {{metrics: {{receivers: [otlp], exporters: [debug]}}}}
+  pipelines: {{metrics: {pipeline}, traces: {pipeline}, logs: {pipeline}}}
 """)
 
     @contextmanager

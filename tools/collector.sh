@@ -1,15 +1,18 @@
 #!/bin/bash
 # Prints the path of the OpenTelemetry Collector that the tests send to. The first time it builds
 # it (minutes; needs Go), into a cache that outlives the clone; later it takes no time.
-#   collector.sh          builds if needed
-#   collector.sh --path   only says where it would be
+#   collector.sh                     builds if needed
+#   collector.sh --path              only says where it would be
+#   collector.sh [--path] clickhouse the one of collector/clickhouse.yaml
 set -euo pipefail
 VERSION=v0.149.0
-manifest=$(cd "$(dirname "$0")" && pwd)/collector/manifest.yaml
+build=yes
+[ "${1:-}" != --path ] || { build=; shift; }
+manifest=$(cd "$(dirname "$0")" && pwd)/collector/${1:-manifest}.yaml
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/kernob
 binary=$cache/collector-$VERSION-$(sha256sum "$manifest" | cut -c1-12)
 
-if [ "${1:-}" != --path ] && [ ! -x "$binary" ]; then
+if [ -n "$build" ] && [ ! -x "$binary" ]; then
   command -v go >/dev/null || {
     echo "kernob: building the OpenTelemetry Collector needs Go: install it, or skip these tests" >&2
     exit 1
