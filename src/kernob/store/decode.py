@@ -1,10 +1,11 @@
 """OTLP to rows by ClickHouse itself: the statements that count, check, decode and insert.
 
 A statement reads one protobuf message by the minimal schemas of `otlp.proto` and unfolds its nested
-arrays. What a column holds is as the Collector's ClickHouse exporter v0.149.0 writes it. The value
-of an attribute comes as the bytes of its AnyValue, since four nullable columns for the four simple
-kinds take longer to read; `text` makes text of it. Nested values (arrays, maps, bytes) are rare:
-`nested.py` translates them, and the statement is given the translations.
+arrays. What a column holds is as the Collector's ClickHouse exporter v0.149.0 writes it. Four
+kinds of values become text while they are read; `nested.py` makes texts of the others before.
+
+What a statement costs beside its records is the analysis of its expressions, some 0.1 ms for each
+node; so they are short.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ SCHEMA: Final = " ".join(
 )
 MESSAGES: Final = {signal: signal.value.capitalize() for signal in Signal}
 """A request's name in `SCHEMA`."""
-UNTRANSLATED: Final = "kernob: untranslated value"
-"""In ClickHouse's error about a value that is nested and has no translation."""
 
-_MAP: Final = "Map(LowCardinality(String), String)"
+_VALUE: Final = (
+    "Tuple(text String, boolean Nullable(String), integer Nullable(String), "
+    "number Nullable(String))"
+)
+_MAP: Final = f"Array(Tuple(key LowCardinality(String), value {_VALUE}))"
 _SCOPE: Final = (
     f"scope Tuple(name String, version String, attributes {_MAP}, dropped_attributes_count UInt32)"
 )
@@ -73,7 +76,7 @@ _RECORDS: Final = {
     Signal.LOGS: (
         "scope_logs",
         "log_records",
-        "time_unix_nano UInt64, severity_number Int32, severity_text String, body String, "
+        f"time_unix_nano UInt64, severity_number Int32, severity_text String, body {_VALUE}, "
         f"attributes {_MAP}, flags UInt32, trace_id String, span_id String, "
         "observed_time_unix_nano UInt64, event_name String",
     ),
@@ -112,85 +115,31 @@ class Statement:
     structure: str
 
 
-# -- values --------------------------------------------------------------------------------------
+# -- columns -------------------------------------------------------------------------------------
 
 
-def _varint(value: str) -> str:
-    """Returns the UInt64 whose varint is the bytes of `value` from the second on."""
-    # Seven bits of each byte: neighbours move together, three times; then the bytes nine and ten.
-    bits = f"bitAnd(reinterpretAsUInt64(substring({value}, 2, 8)), {0x7F7F7F7F7F7F7F7F})"
-    for keep, move, shift in (
-        (0x007F007F007F007F, 0x7F007F007F007F00, 1),
-        (0x00003FFF00003FFF, 0x3FFF00003FFF0000, 2),
-        (0x000000000FFFFFFF, 0x0FFFFFFF00000000, 4),
-    ):
-        bits = f"(bitAnd({bits}, {keep}) + intDiv(bitAnd({bits}, {move}), {1 << shift}))"
-    ninth = f"bitAnd(reinterpretAsUInt64(substring({value}, 10, 1)), 127) * {1 << 56}"
-    tenth = f"bitAnd(reinterpretAsUInt64(substring({value}, 11, 1)), 1) * {1 << 63}"
-    return f"{bits} + {ninth} + {tenth}"
+def _text(value: str) -> str:
+    """Returns the text of a value: ClickHouse has made one of whichever field was there."""
+    return f"coalesce({value}.3, {value}.4, {value}.2, {value}.1)"
 
 
-def _double(value: str) -> str:
-    """Returns the text of a double as Go's encoding/json writes it, and the exporter with it."""
-    number = f"reinterpretAsFloat64(substring({value}, 2, 8))"
-    unsupported = (
-        f"concat('json: unsupported value: ', "
-        f"multiIf(isNaN({number}), 'NaN', {number} > 0, '+Inf', '-Inf'))"
-    )
-    digits = f"replaceRegexpOne(toString({number}), 'e([0-9])', 'e+\\\\1')"
-    return f"if(isFinite({number}), {digits}, {unsupported})"
+def _map(attributes: str) -> str:
+    values = f"arrayMap(v -> {_text('v')}, {attributes}.value)"
+    return f"CAST(({attributes}.key, {values}), 'Map(LowCardinality(String), String)')"
 
 
-def text(value: str, translated: Mapping[bytes, str]) -> str:
-    """Returns the SQL expression of an AnyValue's text.
-
-    Args:
-        value: expression of its bytes.
-        translated: text of the nested values that may come.
-    """
-    size = f"length({value})"
-    string = (
-        f"substring({value}, multiIf({size} < 130, 3, {size} < 16387, 4, {size} < 2097156, 5, 6))"
-    )
-    unknown = f"toString(throwIf({size} > 0, '{UNTRANSLATED}'))"
-    if translated:
-        keys = ", ".join(f"unhex('{key.hex()}')" for key in translated)
-        values = ", ".join(f"unhex('{text.encode().hex()}')" for text in translated.values())
-        unknown = (
-            f"if(has([{keys}], {value}), transform({value}, [{keys}], [{values}], ''), {unknown})"
-        )
-    return (
-        f"multiIf(startsWith({value}, '\\x0A'), {string}, {value} = '', '', "
-        f"startsWith({value}, '\\x18'), toString(reinterpretAsInt64({_varint(value)})), "
-        f"startsWith({value}, '\\x10'), if(endsWith({value}, '\\x00'), 'false', 'true'), "
-        f"startsWith({value}, '\\x21'), {_double(value)}, {unknown})"
-    )
+def _maps(array: str) -> str:
+    return f"arrayMap(m -> {_map('m')}, {array})"
 
 
-class _Columns:
-    """The expressions that many columns share."""
-
-    def __init__(self, translated: Mapping[bytes, str]) -> None:
-        self._translated = translated
-
-    def text(self, value: str) -> str:
-        return text(value, self._translated)
-
-    def map(self, column: str) -> str:
-        values = f"arrayMap(v -> {self.text('v')}, mapValues({column}))"
-        return f"CAST((mapKeys({column}), {values}), '{_MAP}')"
-
-    def maps(self, array: str) -> str:
-        return f"arrayMap(m -> {self.map('m')}, {array})"
-
-    def exemplars(self) -> dict[str, str]:
-        return {
-            "Exemplars.FilteredAttributes": self.maps("r.exemplars.filtered_attributes"),
-            "Exemplars.TimeUnix": _times("r.exemplars.time_unix_nano"),
-            "Exemplars.Value": "arrayMap(e -> e.as_double + e.as_int, r.exemplars)",
-            "Exemplars.SpanId": _hexes("r.exemplars.span_id", 8),
-            "Exemplars.TraceId": _hexes("r.exemplars.trace_id", 16),
-        }
+def _exemplars() -> dict[str, str]:
+    return {
+        "Exemplars.FilteredAttributes": _maps("r.exemplars.filtered_attributes"),
+        "Exemplars.TimeUnix": _times("r.exemplars.time_unix_nano"),
+        "Exemplars.Value": "arrayMap(e -> e.as_double + e.as_int, r.exemplars)",
+        "Exemplars.SpanId": _hexes("r.exemplars.span_id", 8),
+        "Exemplars.TraceId": _hexes("r.exemplars.trace_id", 16),
+    }
 
 
 def _time(nanoseconds: str) -> str:
@@ -278,22 +227,21 @@ FUTURE: Final = 86400 * 10**9
 """Nanoseconds that a record's time may be ahead of the server's."""
 
 
-def metrics(database: str, kind: str, bounds: Bounds, translated: Mapping[bytes, str]) -> Statement:
+def metrics(database: str, kind: str, bounds: Bounds) -> Statement:
     """Returns the INSERT of one kind's points: all that are within bounds."""
-    make = _Columns(translated)
     columns = {
         "ResourceAttributes": "ra",
         "ResourceSchemaUrl": "ru",
         "ScopeName": "sc.name",
         "ScopeVersion": "sc.version",
-        "ScopeAttributes": make.map("sc.attributes"),
+        "ScopeAttributes": _map("sc.attributes"),
         "ScopeDroppedAttrCount": "sc.dropped_attributes_count",
         "ScopeSchemaUrl": "su",
         "ServiceName": "ra['service.name']",
         "MetricName": "m.name",
         "MetricDescription": "m.description",
         "MetricUnit": "m.unit",
-        "Attributes": make.map("r.attributes"),
+        "Attributes": _map("r.attributes"),
         "StartTimeUnix": _time("r.start_time_unix_nano"),
         "TimeUnix": _time("r.time_unix_nano"),
         "Flags": "r.flags",
@@ -323,7 +271,7 @@ def metrics(database: str, kind: str, bounds: Bounds, translated: Mapping[bytes,
             "ValueAtQuantiles.Value": "r.quantile_values.value",
         }
     else:
-        columns |= make.exemplars()
+        columns |= _exemplars()
     extra = ""
     if kind in ("sum", "histogram", "exponential_histogram"):
         columns |= {"AggregationTemporality": "t"}
@@ -338,7 +286,7 @@ def metrics(database: str, kind: str, bounds: Bounds, translated: Mapping[bytes,
 SELECT ra, ru, sc, su, t, mo, mn, md, mu, arrayJoin(points) AS r FROM (
     SELECT ra, ru, sc, su{extra}, m.{kind}.data_points AS points FROM (
         SELECT ra, ru, s.scope AS sc, s.schema_url AS su, arrayJoin(s.metrics) AS m FROM (
-            SELECT {make.map("x.resource.attributes")} AS ra, x.schema_url AS ru,
+            SELECT {_map("x.resource.attributes")} AS ra, x.schema_url AS ru,
                 arrayJoin(x.scope_metrics) AS s
             FROM (SELECT arrayJoin(resources) AS x FROM {{source}})))
     WHERE notEmpty(points))"""
@@ -354,9 +302,8 @@ SELECT ra, ru, sc, su, t, mo, mn, md, mu, arrayJoin(points) AS r FROM (
     return _insert(f"{database}.otel_metrics_{kind}", columns, rows, where, structure)
 
 
-def traces(database: str, bounds: Bounds, translated: Mapping[bytes, str]) -> Statement:
+def traces(database: str, bounds: Bounds) -> Statement:
     """Returns the INSERT of the spans that are within bounds and have their identifiers."""
-    make = _Columns(translated)
     kinds = "['Unspecified', 'Internal', 'Server', 'Client', 'Producer', 'Consumer']"
     columns = {
         "Timestamp": _time("r.start_time_unix_nano"),
@@ -370,30 +317,29 @@ def traces(database: str, bounds: Bounds, translated: Mapping[bytes, str]) -> St
         "ResourceAttributes": "ra",
         "ScopeName": "sc.name",
         "ScopeVersion": "sc.version",
-        "SpanAttributes": make.map("r.attributes"),
+        "SpanAttributes": _map("r.attributes"),
         "Duration": "greatest(r.end_time_unix_nano, r.start_time_unix_nano)"
         " - r.start_time_unix_nano",
         "StatusCode": "transform(r.status.code, [0, 1, 2], ['Unset', 'Ok', 'Error'], '')",
         "StatusMessage": "r.status.message",
         "Events.Timestamp": _times("r.events.time_unix_nano"),
         "Events.Name": "r.events.name",
-        "Events.Attributes": make.maps("r.events.attributes"),
+        "Events.Attributes": _maps("r.events.attributes"),
         "Links.TraceId": _hexes("r.links.trace_id"),
         "Links.SpanId": _hexes("r.links.span_id"),
         "Links.TraceState": "r.links.trace_state",
-        "Links.Attributes": make.maps("r.links.attributes"),
+        "Links.Attributes": _maps("r.links.attributes"),
     }
     where = (
         f"length(r.trace_id) = 16 AND length(r.span_id) = 8 "
         f"AND NOT {bounds.missed('r.start_time_unix_nano')}"
     )
-    rows, structure = _rows(Signal.TRACES, make)
+    rows, structure = _rows(Signal.TRACES)
     return _insert(f"{database}.otel_traces", columns, rows, where, structure)
 
 
-def logs(database: str, bounds: Bounds, translated: Mapping[bytes, str]) -> Statement:
+def logs(database: str, bounds: Bounds) -> Statement:
     """Returns the INSERT of the log records that are within bounds."""
-    make = _Columns(translated)
     time = _log_time("r", bounds)
     columns = {
         "Timestamp": _time(time),
@@ -403,26 +349,23 @@ def logs(database: str, bounds: Bounds, translated: Mapping[bytes, str]) -> Stat
         "SeverityText": "r.severity_text",
         "SeverityNumber": "bitAnd(r.severity_number, 255)",
         "ServiceName": "ra['service.name']",
-        "Body": make.text("r.body"),
+        "Body": _text("r.body"),
         "ResourceSchemaUrl": "ru",
         "ResourceAttributes": "ra",
         "ScopeSchemaUrl": "su",
         "ScopeName": "sc.name",
         "ScopeVersion": "sc.version",
-        "ScopeAttributes": make.map("sc.attributes"),
-        "LogAttributes": make.map("r.attributes"),
+        "ScopeAttributes": _map("sc.attributes"),
+        "LogAttributes": _map("r.attributes"),
         "EventName": "r.event_name",
     }
-    rows, structure = _rows(Signal.LOGS, make)
+    rows, structure = _rows(Signal.LOGS)
     where = f"NOT {bounds.missed(time)}"
     return _insert(f"{database}.otel_logs", columns, rows, where, structure)
 
 
-def profiles(
-    database: str, request: str, bounds: Bounds, translated: Mapping[bytes, str]
-) -> Statement:
+def profiles(database: str, request: str, bounds: Bounds) -> Statement:
     """Returns the INSERT of what is known of each profile; `request` is where the rest is."""
-    make = _Columns(translated)
     columns = {
         "Timestamp": _time("r.time_unix_nano"),
         "Duration": "r.duration_nano",
@@ -436,7 +379,7 @@ def profiles(
         "Samples": "length(r.samples)",
         "RequestId": f"'{request}'",
     }
-    rows, structure = _rows(Signal.PROFILES, make)
+    rows, structure = _rows(Signal.PROFILES)
     where = f"NOT {bounds.missed('r.time_unix_nano')}"
     structure += ", dictionary Tuple(string_table Array(String))"
     return _insert(f"{database}.otel_profiles", columns, rows, where, structure)
@@ -451,7 +394,7 @@ def whole(database: str, request: str, seconds: int) -> Statement:
     )
 
 
-def _rows(signal: Signal, make: _Columns) -> tuple[str, str]:
+def _rows(signal: Signal) -> tuple[str, str]:
     """Returns the SELECT of a request's records, as `r`, and the structure it reads."""
     scopes, records, fields = _RECORDS[signal]
     urls = signal == Signal.LOGS
@@ -459,7 +402,7 @@ def _rows(signal: Signal, make: _Columns) -> tuple[str, str]:
     strings = "dictionary.string_table" if signal == Signal.PROFILES else "''"
     rows = f"""
 SELECT strings, ra, ru, s.scope AS sc, {scope_url} AS su, arrayJoin(s.{records}) AS r FROM (
-    SELECT strings, {make.map("x.resource.attributes")} AS ra, {resource_url} AS ru,
+    SELECT strings, {_map("x.resource.attributes")} AS ra, {resource_url} AS ru,
         arrayJoin(x.{scopes}) AS s
     FROM (SELECT {strings} AS strings, arrayJoin(resources) AS x FROM {{source}}))"""
     url = ", schema_url String" if urls else ""

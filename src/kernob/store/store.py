@@ -59,20 +59,20 @@ class Store:
         if signal == Signal.PROFILES:
             for body in bodies:
                 name = hashlib.blake2b(body, digest_size=16).hexdigest()
-                statement = decode.profiles(database, name, bounds, {})
+                statement = decode.profiles(database, name, bounds)
                 self._insert(statement, decode.MESSAGES[signal], body)
             return [Refused() for _ in bodies]
         body = b"".join(bodies)
         if signal == Signal.TRACES:
-            statements = [decode.traces(database, bounds, {})]
+            statements = [decode.traces(database, bounds)]
         elif signal == Signal.LOGS:
-            statements = [decode.logs(database, bounds, {})]
+            statements = [decode.logs(database, bounds)]
         else:
             survey = decode.survey(signal, bounds)
             source = Source(survey.structure, decode.SCHEMA, decode.MESSAGES[signal], body)
             counts = self.engine.select(survey.sql, source)
             statements = [
-                decode.metrics(database, kind, bounds, {})
+                decode.metrics(database, kind, bounds)
                 for kind in schema.KINDS
                 if counts.num_rows and sum(counts[kind].to_pylist())
             ]
