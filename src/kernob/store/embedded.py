@@ -39,14 +39,15 @@ _FULL: Final = (243, 74, 75)  # NOT_ENOUGH_SPACE, CANNOT_READ..., CANNOT_WRITE_T
 class Embedded:
     """An `Engine` over chDB."""
 
-    def __init__(self, folder: Path) -> None:
-        """Opens the folder, and makes it if it is missing.
+    def __init__(self, folder: Path, database: str = "otel") -> None:
+        """Opens the folder, and makes it if it is missing; reads are of `database`.
 
         Raises:
             StoreBusyError: another process holds it.
             StoreError: it can't be made, locked or read.
         """
         self.folder = folder
+        self.database = database
         self._lock = _lock(folder)
         try:
             self._connect(folder)
@@ -105,9 +106,12 @@ class Embedded:
             "max_memory_usage": limits.memory,
             "max_result_rows": limits.rows,
             "log_comment": _quoted(tag),
+            # chDB 26.5 hangs when two threads encode an answer.
+            "output_format_arrow_parallel_encoding": 0,
         }
         connection = self._readers.get()
         try:
+            connection.query(f"USE {self.database}")
             connection.query("SET " + ", ".join(f"{k} = {v}" for k, v in settings.items()))
             return _table(connection.query(query, "ArrowStream", params=_texts(parameters)))
         except RuntimeError as error:
