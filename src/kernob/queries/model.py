@@ -22,12 +22,14 @@ class Range:
         end: of the last step; beyond it nothing was asked for.
         step: milliseconds.
         tier: the table it is read from: `points` (as sent), `points_1m`, `points_5m`, `points_1h`.
+        interval: milliseconds between two snapshots of the agents.
     """
 
     start: int
     end: int
     step: int
     tier: str
+    interval: int = 15_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,13 @@ class Line:
         name: of the service, process, peer or host; `others` for the rest, summed.
         transmit: bytes per second in each step; None where nothing was measured.
         receive: the same for the other direction.
+        key: what the filter of this name takes (`TrafficRow.key`); empty for `others`.
     """
 
     name: str
     transmit: list[float | None]
     receive: list[float | None]
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ class TrafficRow:
         connections: TCP connections open now; None for processes.
         since: start of the latest stretch without a pause, None if it is quiet now.
         last: when it last moved a byte within the range.
+        key: what the page's filter takes: the name, or `host:pid` of a process.
     """
 
     name: str
@@ -116,6 +121,7 @@ class TrafficRow:
     connections: int | None
     since: int | None
     last: int | None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
