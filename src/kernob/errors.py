@@ -57,6 +57,12 @@ class ExportError(KernobError):
     exit_code = 6
 
 
+class ServerError(KernobError):
+    """The Kernob server can't be reached, or could not answer what the pages or `top` asked."""
+
+    exit_code = 8
+
+
 class StoreError(KernobError):
     """The store can't be opened, read or written; what was acknowledged is safe."""
 

@@ -1,0 +1,105 @@
+"""The pages' process: NiceGUI on one address, behind a door, in front of one server.
+
+Pages(config.load(None, os.environ, {})).run()
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from nicegui import ui
+
+from kernob.access import Access
+from kernob.ui import traffic
+from kernob.ui.door import Door
+from kernob.ui.forward import forward
+from kernob.ui.shell import Page, mount
+from kernob.ui.source import Source
+
+if TYPE_CHECKING:
+    from kernob.config import Loaded
+
+PAGES: Final[tuple[Page, ...]] = (traffic.PAGE,)
+"""In the order of the navigation; `/` is the start page."""
+
+RECONNECT: Final = 10.0
+"""Seconds for which a browser that lost its connection finds its page again as it was."""
+HISTORY: Final = 20
+"""Messages kept for it."""
+STOPPING: Final = 2
+"""Seconds that answers under way get when the process is told to end."""
+
+_WEB: Final = Path(__file__).parent / "web"
+_log = logging.getLogger(__name__)
+
+
+class Pages:
+    """All pages, ready to listen; one in a process, since NiceGUI is."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        """Takes the address.
+
+        Raises:
+            ConfigError: a token can't be read.
+            ListenError: the address is none, or is off loopback and nothing guards it.
+        """
+        door = loaded.config.pages
+        self._access = Access(door.listen, token_file=door.token_file, tls=door.tls)
+        self._source = Source(loaded.config)
+        app = FastAPI(title="Kernob pages", docs_url=None, redoc_url=None, openapi_url=None)
+        app.add_api_route(
+            "/api/{path:path}", self._forward, methods=["GET", "POST"], response_model=None
+        )
+        for page in PAGES:
+            mount(page, PAGES, self._source)
+        _look()
+        ui.run_with(
+            app,
+            title="Kernob",
+            dark=None,
+            tailwind=False,
+            reconnect_timeout=RECONNECT,
+            message_history_length=HISTORY,
+            show_welcome_message=False,
+        )
+        self._app = Door(
+            app, self._access, asks=door.token_file is not None, secure=door.tls is not None
+        )
+
+    def run(self) -> None:
+        """Answers until the process is told to end (SIGTERM, SIGINT).
+
+        Raises:
+            ListenError: the address is taken.
+        """
+        tls = self._access.tls.context() if self._access.tls else None
+        config = uvicorn.Config(
+            self._app,
+            http="httptools",
+            loop="uvloop",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=STOPPING,
+            ssl_context_factory=(lambda *_: tls) if tls else None,
+        )
+        with self._access.bind() as listening:
+            address = f"{self._access.host}:{listening.getsockname()[1]}"
+            _log.info("pages on %s://%s", "https" if tls else "http", address)
+            uvicorn.Server(config).run(sockets=[listening])
+
+    async def _forward(self, request: Request) -> Response:
+        return await forward(request, self._source.client)
+
+
+def _look() -> None:
+    """Gives all pages their style, in the page itself: nothing is drawn without it."""
+    style = (_WEB / "kernob.css").read_text("utf-8")
+    theme = (_WEB / "theme.js").read_text("utf-8")
+    ui.add_head_html(f"<script>{theme}</script><style>{style}</style>", shared=True)
