@@ -77,6 +77,10 @@ class StoreFullError(StoreError):
     """No space is left for what was sent: the sender may try again later."""
 
 
+class StoreDataError(StoreError):
+    """The store can't read what was sent: sending it again is of no use."""
+
+
 class QueryError(StoreError):
     """A query that the store refused: wrong, or larger than its limits."""
 
