@@ -398,13 +398,13 @@ def test_polling_says_what_is_off_and_why(start: Callable[..., Running]) -> None
 
 
 def test_without_a_lock_file_it_says_so_once(tmp_path: Path) -> None:
-    agent = Running(tmp_path, "--mode", "polling", runtime=tmp_path / "missing")
+    agent = Running(tmp_path, "--mode", "polling", runtime=tmp_path / "no" / "such")
     try:
         agent.wait_until_it_answers()
     finally:
         agent.stop()
 
-    path = tmp_path / "missing" / "kernob.lock"
+    path = tmp_path / "no" / "such" / "kernob.lock"
     assert agent.log.count(f"a second agent would not be noticed: {path}: No such file") == 1
 
 

@@ -47,7 +47,7 @@ FLUSH_SECONDS: Final = 5.0
 TIMING_SECONDS: Final = 5.0
 """How long the kernel times its programs after the start; each run costs 20 ns more meanwhile."""
 LOCK: Final = "kernob.lock"
-"""In systemd's RUNTIME_DIRECTORY if that is set, else in /run."""
+"""In systemd's RUNTIME_DIRECTORY if that is set, else in /run/kernob: with the unit that is one."""
 
 
 class Agent:
@@ -64,7 +64,7 @@ class Agent:
         self._config = config
         self._otlp = loaded.otlp
         self._stop = threading.Event()
-        self._lock = take_lock(Path(os.environ.get("RUNTIME_DIRECTORY", "/run")) / LOCK)
+        self._lock = take_lock(Path(os.environ.get("RUNTIME_DIRECTORY", "/run/kernob")) / LOCK)
         self._listener: Listener | None = None
         if config.prometheus.enabled:
             self._listener = Listener(
@@ -163,7 +163,9 @@ class Agent:
             try:
                 timing = RunTime()
             except KernelError as error:
-                self._parts["program run times"] = str(error)
+                known = "CAP_SYS_ADMIN" not in capabilities.held()
+                reason = "measuring them takes CAP_SYS_ADMIN" if known else str(error)
+                self._parts["program run times"] = reason
             else:
                 self._parts["program run times"] = ""
         kept = capabilities.keep_only(KEPT_CAPABILITIES)
@@ -256,13 +258,15 @@ def return_freed_memory() -> None:
 def take_lock(path: Path) -> int:
     """Returns an open file that holds the lock of the one agent of this machine.
 
-    Where `path` can't be written (no root, say) there is no lock, and the log says so.
+    Where there can be none (no root, say) there is no lock, and the log says so.
 
     Raises:
         AlreadyRunningError: another process holds it.
     """
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        # Nobody else may open it: who can read a file can lock it.
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         log.warning("a second agent would not be noticed: %s: %s", path, error.strerror)
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

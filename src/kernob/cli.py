@@ -265,6 +265,17 @@ def show_config(path: Path | None, as_json: bool) -> None:  # noqa: FBT001
 
 
 @kernob.command()
+@click.argument("part", type=click.Choice(["agent", "server", "pages"]))
+@config_option
+def systemd(part: str, path: Path | None) -> None:
+    """Prints a unit for systemd, with the least privileges that work."""
+    from kernob.systemd import unit  # noqa: PLC0415
+
+    option = ["--config", str(path.absolute())] if path else []
+    click.echo(unit(part, [sys.executable, "-m", "kernob", part, *option]), nl=False)
+
+
+@kernob.command()
 def version() -> None:
     """Prints the version."""
     click.echo(f"kernob {__version__}")
