@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from kernob.ui.shell import Shell
 
-Kind = Literal["name", "text", "rate", "bytes", "count", "share", "bar", "seconds", "ago", "state"]
+Kind = Literal[
+    "name", "text", "rate", "bytes", "count", "share", "bar", "seconds", "ago", "state", "line"
+]
+Look = Literal["bad", "attention", "calm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,8 @@ class Column:
         name: for the URL and for style; one word.
         label: its header.
         kind: of its cells: `name` has `Name`, `state` has `Badge`, `text` a str, `bar` a share of 1
-            with a bar, `ago` a time in milliseconds; all others a number. None is "not measured".
+            with a bar, `ago` a time in milliseconds, `line` a tuple of numbers over time (None for
+            a gap); all others a number. None is "not measured".
         wide: only shown where there is room.
         hint: on hovering over the header.
         none: shown instead of a time that is None.
@@ -73,14 +77,16 @@ class Badge:
         text: the words.
         look: whether it is bad, needs attention, or neither.
         hint: on hovering.
+        order: what it is sorted by; None for the words.
     """
 
     text: str
-    look: Literal["bad", "attention", "calm"] = "calm"
+    look: Look = "calm"
     hint: str = ""
+    order: float | None = None
 
 
-Cell = Name | Badge | str | int | float | None
+Cell = Name | Badge | str | int | float | tuple[float | None, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,7 @@ class Table(
         name: str = "",
         empty: str = "Nothing here in this range.",
         bones: int = 8,
+        plain: bool = False,
     ) -> None:
         """Makes an empty one.
 
@@ -125,6 +132,7 @@ class Table(
             name: tells the tables of one page apart in the URL; empty for the first.
             empty: what to say without rows, and what to do.
             bones: rows while it loads.
+            plain: without count, filter and CSV: for the few first rows of something.
         """
         super().__init__()
         self._shell = shell
@@ -138,6 +146,8 @@ class Table(
                 "more": 0,
                 "empty": empty,
                 "placeholder": bones,
+                "plain": plain,
+                "chosen": "",
             }
         )
         self._from_url()
@@ -151,6 +161,7 @@ class Table(
         more: int = 0,
         label: str = "",
         columns: Sequence[Column] | None = None,
+        chosen: str = "",
     ) -> None:
         """Shows rows.
 
@@ -159,11 +170,13 @@ class Table(
             more: rows that were left off.
             label: another heading than before.
             columns: others than before.
+            chosen: key of the row that the rest of the page is about.
         """
         # As text: NiceGUI and Vue would watch into each row.
         cells = [[row.key, [_cell(cell) for cell in row.cells]] for row in rows]
         self.props["rows"] = msgspec.json.encode(cells).decode()
         self.props["more"] = more
+        self.props["chosen"] = chosen
         self.props["label"] = label or self.props["label"]
         if columns is not None:
             self.props["columns"] = [_column(column) for column in columns]
@@ -184,5 +197,5 @@ def _cell(cell: Cell) -> Any:
         shown: dict[str, Any] = {"text": cell.text, "link": cell.link, "hint": cell.hint}
         return shown if cell.slot is None else shown | {"slot": cell.slot}
     if isinstance(cell, Badge):
-        return {"text": cell.text, "look": cell.look, "hint": cell.hint}
+        return {"text": cell.text, "look": cell.look, "hint": cell.hint, "order": cell.order}
     return round(cell, 4) if isinstance(cell, float) else cell

@@ -8,16 +8,16 @@ export default {
   mixins: [k.ticking],
   props: {
     columns: Array, rows: String, label: String, order: String, filter: String, more: Number,
-    empty: String, placeholder: Number,
+    empty: String, placeholder: Number, plain: Boolean, chosen: String,
   },
   emits: ["order", "filter"],
   template: `
-<section class="k-table" @keydown="onKey">
+<section class="k-table" @keydown="onKey" @click="onClick">
   <header>
-    <h2>{{ label }} <small v-if="rows">{{ counted }}</small></h2>
-    <input ref="filter" type="search" v-model="typed" :placeholder="'Filter ' + label.toLowerCase()"
+    <h2>{{ label }} <small v-if="rows && !plain">{{ counted }}</small></h2>
+    <input v-if="!plain" ref="filter" type="search" v-model="typed" :placeholder="'Filter ' + label.toLowerCase()"
       :aria-label="'Filter ' + label" @keydown.esc.stop="typed = ''; $refs.filter.blur()">
-    <button type="button" class="k-quiet" @click="copyCsv" :disabled="!rows">{{ copied ? 'Copied' : 'Copy CSV' }}</button>
+    <button v-if="!plain" type="button" class="k-quiet" @click="copyCsv" :disabled="!rows">{{ copied ? 'Copied' : 'Copy CSV' }}</button>
   </header>
   <table :aria-label="label" :aria-rowcount="sorted.length + 1">
     <thead><tr>
@@ -29,7 +29,7 @@ export default {
     <tbody ref="body">
       <tr v-if="above" aria-hidden="true" :style="{ height: above + 'px' }"></tr>
       <tr v-for="row in seen" :key="row.key" :data-key="row.key" :aria-rowindex="row.index + 2"
-        :tabindex="row.key === active ? 0 : -1" @focus="active = row.key">
+        :aria-selected="row.key === chosen || null" :tabindex="row.key === active ? 0 : -1" @focus="active = row.key">
         <td v-for="(c, i) in columns" :key="c.name" :class="look(c)" :title="hint(c, row.cells[i])">
           <template v-if="c.kind === 'name'">
             <i class="k-swatch" v-if="row.cells[i].slot !== undefined" :style="{ background: colour(row.cells[i].slot) }"></i
@@ -39,6 +39,7 @@ export default {
           <template v-else-if="c.kind === 'bar'"><span class="k-bar"><i
             :style="{ width: (row.cells[i] * 100).toFixed(1) + '%' }"></i></span><span class="k-percent">{{ units[i].texts[row.at] }}</span></template>
           <template v-else-if="c.kind === 'state'"><span :class="'k-' + row.cells[i].look">{{ row.cells[i].text }}</span></template>
+          <svg v-else-if="c.kind === 'line'" class="k-line" viewBox="0 0 96 20" preserveAspectRatio="none" aria-hidden="true"><path :d="drawn(row.cells[i])"/></svg>
           <template v-else-if="c.kind === 'ago'">{{ when(c, row.cells[i], tick) }}</template>
           <template v-else>{{ units[i].texts[row.at] }}</template>
         </td>
@@ -60,7 +61,7 @@ export default {
       this.was ??= {};
       return this.columns.map((c, i) => {
         const kind = c.kind === "bar" ? "share" : c.kind;
-        if (kind === "name" || kind === "ago" || kind === "state") return { unit: "", texts: [] };
+        if (["name", "ago", "state", "line"].includes(kind)) return { unit: "", texts: [] };
         const [unit, texts] = k.column(this.all.map((row) => row.cells[i]), kind, this.was[c.name]);
         this.was[c.name] = unit.slice(0, 1);
         return { unit, texts };
@@ -148,7 +149,18 @@ export default {
       if (move !== undefined && (row || event.key === "ArrowDown")) this.focus(move, event);
       else if (event.key === "Enter" && row) row.querySelector("a")?.click();
       // Typing in the table filters it.
-      else if (row && event.key.length === 1 && event.key !== "/" && event.key !== " ") { this.typed += event.key; this.$refs.filter.focus(); event.preventDefault(); }
+      else if (row && event.key.length === 1 && event.key !== "/" && event.key !== " " && !this.plain) { this.typed += event.key; this.$refs.filter.focus(); event.preventDefault(); }
+    },
+    // A click anywhere in a row is one on its link, unless a text is being marked.
+    onClick(event) {
+      const row = event.target.closest("tr[data-key]");
+      if (row && !event.target.closest("a, button") && getSelection().isCollapsed) row.querySelector("a")?.click();
+    },
+    drawn(values) {
+      values ??= [];
+      const most = Math.max(...values, 0) || 1, step = 96 / Math.max(1, values.length - 1);
+      const point = (v, i) => `${values[i - 1] == null ? "M" : "L"}${(i * step).toFixed(1)} ${(19 - (v / most) * 18).toFixed(1)}`;
+      return values.map((v, i) => (v === null ? "" : point(v, i))).join("");
     },
     async focus(index, event) {
       event.preventDefault();
@@ -177,5 +189,9 @@ function compare(a, b) {
   if (y === null) return 1;
   return typeof x === "string" ? x.localeCompare(y, undefined, { numeric: true }) : x - y;
 }
-const value = (cell) => (cell === null || cell === undefined ? null : typeof cell === "object" ? cell.text : cell);
-const plain = (cell) => { const v = value(cell); return v === null ? "" : String(v); };
+function value(cell) {
+  if (cell === null || cell === undefined) return null;
+  if (Array.isArray(cell)) return cell.findLast((v) => v !== null) ?? null;
+  return typeof cell === "object" ? (cell.order ?? cell.text) : cell;
+}
+const plain = (cell) => { const v = cell?.text ?? value(cell); return v === null ? "" : String(v); };
