@@ -16,6 +16,7 @@ import msgspec
 import nicegui.elements.echart  # noqa: F401  (brings ECharts as a module for the browser)
 from nicegui.element import Element
 
+from kernob.queries.rates import complete_steps
 from kernob.ui.state import SHORTEST, Span
 
 if TYPE_CHECKING:
@@ -111,13 +112,16 @@ class Chart(
             label: another one than before.
             empty: what to say if there is no series.
         """
-        end = span.end + span.step
-        whole = sum(1 for time in times if time + span.step <= self._shell.now())
+        # What isn't settled yet would look like a fall; the server answered a moment ago.
+        whole = min(complete_steps(span, self._shell.now()), len(times))
+        if whole and all(line.values[whole - 1] is None for line in series):
+            whole -= 1
+        end = span.start + max(whole - 1, 1) * span.step
         data = {
             "times": list(times[:whole]),
             "step": span.step,
             "start": span.start,
-            "end": max(span.start + span.step, min(end, (times[whole - 1] if whole else end))),
+            "end": end,
             "lines": [
                 {
                     "name": line.name,

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 FIRST: Final = 0.8
 """Seconds that the first data may take to be in the page's HTML; later ones are pushed."""
-TICK: Final = 0.5
+TICK: Final = 0.25
 AGENTS_EVERY: Final = 15.0
 LONGEST_WAIT: Final = 15.0
 """Seconds between two tries while the server can't be reached."""
@@ -161,6 +161,11 @@ class Shell:
         """Returns milliseconds since the epoch."""
         return time.time_ns() // 1_000_000
 
+    @property
+    def server(self) -> str:
+        """The URL of the server that is read."""
+        return self._source.url
+
     def go(self, state: State) -> None:
         """Goes to another state of this page: the URL changes, the data are loaded."""
         self._history("pushState", state)
@@ -252,14 +257,14 @@ class Shell:
         self._task = background_tasks.create(self._load(), name=f"load {self._page.path}")
 
     async def _load(self) -> None:
-        state = self.state
+        state, began = self.state, time.monotonic()
         try:
             answers = await asyncio.gather(*(self._source.get(a) for a in self._content.ask(state)))
         except KernobError as error:
             self._failed(error)
             return
         self._loaded = self.now()
-        self._due = time.monotonic() + cadence(state.span) if state.live else float("inf")
+        self._due = began + cadence(state.span) if state.live else float("inf")
         with self._main:
             self._content.show(*answers)
         self._main.classes(remove="k-stale")

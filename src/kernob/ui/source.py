@@ -26,7 +26,7 @@ SECONDS: Final = 15.0
 CONNECTIONS: Final = 32
 LINES: Final = 10
 """Layers of a chart, the rest is summed: there are as many colours."""
-ROWS: Final = 2000
+ROWS: Final = 1000
 """Rows of a table."""
 
 T = TypeVar("T")
@@ -46,26 +46,28 @@ class Ask(Generic[T]):
 
 
 def _ask(name: str, kind: type[T], **parameters: object) -> Ask[T]:
-    given = {key.rstrip("_"): value for key, value in parameters.items() if value not in ("", 0)}
-    return Ask(f"/api/{name}?{urlencode(given)}", kind)
+    given = {key.rstrip("_"): value for key, value in parameters.items() if value != ""}
+    return Ask(f"/api/{name}?{urlencode(given, safe=':')}", kind)
 
 
 def _range(state: State) -> dict[str, object]:
-    span = state.span
-    if span.length:
-        return {"last": f"{span.length / 1000:g}s"}
-    return {"from_": span.start, "to": span.end}
+    since, until = state.span.texts()
+    return {"from_": since, "to": until}
 
 
-def traffic(state: State, by: model.Grouping, **filters: str) -> Ask[model.Traffic]:
+def traffic(
+    state: State, by: model.Grouping, direction: model.Direction = "both", **filters: str
+) -> Ask[model.Traffic]:
     """Returns the question who uses the network.
 
     Args:
         state: for the range.
         by: what a row is.
+        direction: what "the largest" goes by.
         filters: `service`, `process`, `peer`, `host`: only what is theirs; empty for all.
     """
-    return _ask("traffic", model.Traffic, **_range(state), by=by, **filters, lines=LINES, rows=ROWS)
+    limits = {"direction": direction, "top": LINES, "limit": ROWS}
+    return _ask("traffic", model.Traffic, **_range(state), by=by, **filters, **limits)
 
 
 def overview(state: State) -> Ask[model.Overview]:

@@ -17,7 +17,7 @@ SHORTEST: Final = 10_000
 LONGEST: Final = 400 * 86_400_000
 
 _UNITS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_LENGTH: Final = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_LENGTH: Final = re.compile(r"now-([1-9][0-9]{0,5})([smhd])")
 _LONGEST_TEXT: Final = 200
 _MOST_CHOICES: Final = 20
 
@@ -38,6 +38,12 @@ class Span:
     def bounds(self, now: int) -> tuple[int, int]:
         """Returns start and end in milliseconds since the epoch."""
         return (now - self.length, now) if self.length else (self.start, self.end)
+
+    def texts(self) -> tuple[str, str]:
+        """Returns `from` and `to`, for URLs and the API: `now-15m` and `now`, or times."""
+        if self.length:
+            return f"now-{_length_text(self.length)}", "now"
+        return _time_text(self.start), _time_text(self.end)
 
     def wider(self, now: int) -> Span:
         """Returns a range three times as long around the same middle, not beyond now."""
@@ -80,9 +86,9 @@ class State:
         span = self.span
         pairs: list[tuple[str, str]] = []
         if span.length and span.length != DEFAULT_LENGTH:
-            pairs.append(("last", _length_text(span.length)))
+            pairs.append(("from", span.texts()[0]))
         if not span.length:
-            pairs += [("from", _time_text(span.start)), ("to", _time_text(span.end))]
+            pairs += zip(("from", "to"), span.texts(), strict=True)
         elif not self.live:
             pairs.append(("live", "off"))
         pairs += sorted(self.choices.items())
@@ -108,13 +114,13 @@ class State:
 def parse(query: str) -> State:
     """Returns what a query string says; what makes no sense counts as not said."""
     pairs = dict(parse_qsl(query.removeprefix("?"), max_num_fields=100))
-    last, since, until = (pairs.pop(name, "") for name in ("last", "from", "to"))
+    since, until = (pairs.pop(name, "") for name in ("from", "to"))
     live = pairs.pop("live", "") != "off"
     span = Span()
     start, end = _time(since), _time(until)
     if start is not None and end is not None and start < end <= start + LONGEST:
         span = Span(0, start, max(end, start + SHORTEST))
-    elif (found := _LENGTH.fullmatch(last)) and SHORTEST <= _length(found) <= LONGEST:
+    elif (found := _LENGTH.fullmatch(since)) and SHORTEST <= _length(found) <= LONGEST:
         span = Span(_length(found))
     short = {name: value for name, value in pairs.items() if len(value) <= _LONGEST_TEXT and value}
     choices = dict(list(short.items())[:_MOST_CHOICES])

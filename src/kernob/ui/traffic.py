@@ -63,11 +63,16 @@ def _grouping(state: State) -> model.Grouping:
     return cast("model.Grouping", state.choice("by", *_GROUPINGS[_chosen(state)]))
 
 
+def _direction(state: State) -> model.Direction:
+    return cast("model.Direction", state.choice("show", *(value for value, _ in DIRECTIONS)))
+
+
 def _ask(state: State) -> Sequence[Ask[Any]]:
     filters = {name: state.choice(name) for name in FILTERS}
-    asked = [source.traffic(state, _grouping(state), **filters)]
-    if _chosen(state) == "service" and _grouping(state) != "process":
-        asked.append(source.traffic(state, "process", **filters))
+    by, direction = _grouping(state), _direction(state)
+    asked = [source.traffic(state, by, direction, **filters)]
+    if _chosen(state) == "service" and by != "process":
+        asked.append(source.traffic(state, "process", direction, **filters))
     return asked
 
 
@@ -97,7 +102,7 @@ class _View:
 
     def show(self, answer: model.Traffic, processes: model.Traffic | None = None) -> None:
         state = self._shell.state
-        direction = state.choice("show", *(value for value, _ in DIRECTIONS))
+        direction = _direction(state)
         heading = HEADINGS[answer.by]
         self._shell.crumbs.show(_crumbs(state))
         self._by.show(_options(state))
@@ -111,12 +116,12 @@ class _View:
         self._totals[0].show(answer.transmit)
         self._totals[1].show(answer.receive)
         self._count.show(len(answer.rows) + answer.rows_left_off, label=heading)
-        rows = {row.name: row for row in answer.rows}
-        series = [_series(line, direction, rows.get(line.name), answer.by) for line in answer.lines]
+        rows = {row.key: row for row in answer.rows}
+        series = [_series(line, direction, rows.get(line.key), answer.by) for line in answer.lines]
         label = f"Traffic by {answer.by}, {_DIRECTION_WORDS[direction]}"
         self._chart.show(answer.range, answer.times, series, answer.marks, label=label)
         self._known.show(answer.provenance, answer.range)
-        drawn = {line.name: line.slot for line in series}
+        drawn = {line.key: one.slot for line, one in zip(answer.lines, series, strict=True)}
         self._fill(self._table, answer, direction, drawn)
         self._processes.set_visibility(processes is not None)
         if processes is not None:
@@ -130,15 +135,15 @@ class _View:
         rows = []
         for row in answer.rows:
             name = Name(
-                row.name,
+                f"{row.name} {row.pid}" if row.pid else row.name,
                 _link(state, answer.by, row),
-                drawn.get(row.name, -1) if drawn else None,
+                drawn.get(row.key, -1) if drawn else None,
                 row.service if answer.by == "process" else "",
             )
             figures = (row.transmit_rate, row.receive_rate, row.transmit, row.receive)
             share = _bytes(row, direction) / whole
             rest = (row.peers, row.connections, row.since, ", ".join(row.hosts))
-            rows.append(Row(f"{row.name} {row.pid}", [name, *figures, share, *rest]))
+            rows.append(Row(row.key, [name, *figures, share, *rest]))
         heading, columns = HEADINGS[answer.by], _columns(answer.by)
         table.show(rows, more=answer.rows_left_off, label=heading, columns=columns)
 
@@ -199,8 +204,8 @@ def _link(state: State, by: model.Grouping, row: model.TrafficRow) -> str:
     """Returns the same page with only this row's traffic."""
     own = {"by": "", "only": "", "sort": "", "filter": "", "process.sort": "", "process.filter": ""}
     if by == "process":
-        return state.link(**own | {"process": row.name, "service": row.service})
-    return state.link(**own | {by: row.name})
+        return state.link(**own | {"process": row.key, "service": row.service})
+    return state.link(**own | {by: row.key})
 
 
 def _crumbs(state: State) -> list[tuple[str, str]]:
