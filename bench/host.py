@@ -107,6 +107,17 @@ def resident_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 2**20
 
 
+def reset_peak(pid: int) -> None:
+    """Lets `peak_mib` begin anew (proc(5), clear_refs)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_mib(pid: int) -> float:
+    """Returns the most resident memory that a process has had, in MiB."""
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(peak[1]) / 2**10 if peak else 0.0
+
+
 @contextlib.contextmanager
 def holding(hold: Path, servers: int, clients: int, connections: int) -> Iterator[None]:
     """Has processes and sockets open meanwhile; see hold.c."""
