@@ -11,7 +11,7 @@ node; so they are short.
 from __future__ import annotations
 
 import importlib.resources
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from kernob.store.engine import Signal
@@ -62,6 +62,34 @@ _DATA: Final = {
     f"quantile_values Array(Tuple(quantile Float64, value Float64)), attributes {_MAP}, "
     "flags UInt32))",
 }
+_NUMBER_VALUE: Final = {"Value": "r.as_double + r.as_int"}
+_COUNT_SUM: Final = {"Count": "r.count", "Sum": "r.sum"}
+_MIN_MAX: Final = {"Min": "r.min", "Max": "r.max"}
+_VALUES: Final = {
+    "gauge": _NUMBER_VALUE,
+    "sum": _NUMBER_VALUE,
+    "histogram": {
+        **_COUNT_SUM,
+        **_MIN_MAX,
+        "BucketCounts": "r.bucket_counts",
+        "ExplicitBounds": "r.explicit_bounds",
+    },
+    "exponential_histogram": {
+        **_COUNT_SUM,
+        **_MIN_MAX,
+        "Scale": "r.scale",
+        "ZeroCount": "r.zero_count",
+        "PositiveOffset": "r.positive.offset",
+        "PositiveBucketCounts": "r.positive.bucket_counts",
+        "NegativeOffset": "r.negative.offset",
+        "NegativeBucketCounts": "r.negative.bucket_counts",
+    },
+    "summary": {
+        **_COUNT_SUM,
+        "ValueAtQuantiles.Quantile": "r.quantile_values.quantile",
+        "ValueAtQuantiles.Value": "r.quantile_values.value",
+    },
+}
 _RECORDS: Final = {
     Signal.TRACES: (
         "scope_spans",
@@ -109,10 +137,12 @@ class Statement:
     Attributes:
         sql: with `{source}` where the message's columns come from.
         structure: the columns.
+        kind: of the metrics that it inserts, if it does.
     """
 
     sql: str
     structure: str
+    kind: str = ""
 
 
 # -- columns -------------------------------------------------------------------------------------
@@ -238,68 +268,42 @@ def metrics(database: str, kind: str, bounds: Bounds) -> Statement:
         "ScopeDroppedAttrCount": "sc.dropped_attributes_count",
         "ScopeSchemaUrl": "su",
         "ServiceName": "ra['service.name']",
-        "MetricName": "m.name",
-        "MetricDescription": "m.description",
-        "MetricUnit": "m.unit",
+        "MetricName": "m.1",
+        "MetricDescription": "m.2",
+        "MetricUnit": "m.3",
         "Attributes": _map("r.attributes"),
         "StartTimeUnix": _time("r.start_time_unix_nano"),
         "TimeUnix": _time("r.time_unix_nano"),
         "Flags": "r.flags",
     }
-    if kind in ("gauge", "sum"):
-        columns |= {"Value": "r.as_double + r.as_int"}
-    else:
-        columns |= {"Count": "r.count", "Sum": "r.sum"}
-    if kind == "sum":
-        columns |= {"IsMonotonic": f"m.{kind}.is_monotonic"}
-    if kind == "histogram":
-        columns |= {"BucketCounts": "r.bucket_counts", "ExplicitBounds": "r.explicit_bounds"}
-    if kind == "exponential_histogram":
-        columns |= {
-            "Scale": "r.scale",
-            "ZeroCount": "r.zero_count",
-            "PositiveOffset": "r.positive.offset",
-            "PositiveBucketCounts": "r.positive.bucket_counts",
-            "NegativeOffset": "r.negative.offset",
-            "NegativeBucketCounts": "r.negative.bucket_counts",
-        }
-    if kind in ("histogram", "exponential_histogram"):
-        columns |= {"Min": "r.min", "Max": "r.max"}
-    if kind == "summary":
-        columns |= {
-            "ValueAtQuantiles.Quantile": "r.quantile_values.quantile",
-            "ValueAtQuantiles.Value": "r.quantile_values.value",
-        }
-    else:
+    of_metric = ["name", "description", "unit"]
+    if kind != "summary":
         columns |= _exemplars()
-    extra = ""
-    if kind in ("sum", "histogram", "exponential_histogram"):
-        columns |= {"AggregationTemporality": "t"}
-        extra = f", m.{kind}.aggregation_temporality AS t"
-    if kind == "sum":
-        columns |= {"IsMonotonic": "mo"}
-        extra += f", m.{kind}.is_monotonic AS mo"
-    for name in ("name", "description", "unit"):
-        columns[f"Metric{name.capitalize()}"] = f"m{name[0]}"
-        extra += f", m.{name} AS m{name[0]}"
+    if "aggregation_temporality" in _DATA[kind]:
+        columns["AggregationTemporality"] = "m.4"
+        of_metric.append(f"{kind}.aggregation_temporality")
+    if "is_monotonic" in _DATA[kind]:
+        columns["IsMonotonic"] = "m.5"
+        of_metric.append(f"{kind}.is_monotonic")
+    columns |= _VALUES[kind]
     rows = f"""
-SELECT ra, ru, sc, su, t, mo, mn, md, mu, arrayJoin(points) AS r FROM (
-    SELECT ra, ru, sc, su{extra}, m.{kind}.data_points AS points FROM (
-        SELECT ra, ru, s.scope AS sc, s.schema_url AS su, arrayJoin(s.metrics) AS m FROM (
+SELECT ra, ru, sc, su, m, arrayJoin(points) AS r FROM (
+    SELECT ra, ru, sc, su, ({", ".join(f"y.{name}" for name in of_metric)}) AS m,
+        y.{kind}.data_points AS points
+    FROM (
+        SELECT ra, ru, s.scope AS sc, s.schema_url AS su, arrayJoin(s.metrics) AS y FROM (
             SELECT {_map("x.resource.attributes")} AS ra, x.schema_url AS ru,
                 arrayJoin(x.scope_metrics) AS s
             FROM (SELECT arrayJoin(resources) AS x FROM {{source}})))
     WHERE notEmpty(points))"""
-    for name in ("t", "mo"):
-        if f" AS {name}" not in extra:
-            rows = rows.replace(f" {name},", "", 1)
     structure = (
         f"resources Array(Tuple(resource Tuple(attributes {_MAP}), scope_metrics Array(Tuple("
         f"{_SCOPE}, metrics Array(Tuple(name String, description String, unit String, "
         f"{kind} Tuple({_DATA[kind]}))), schema_url String)), schema_url String))"
     )
     where = f"NOT {bounds.missed('r.time_unix_nano')}"
-    return _insert(f"{database}.otel_metrics_{kind}", columns, rows, where, structure)
+    table = f"{database}.otel_metrics_{kind}"
+    return replace(_insert(table, columns, rows, where, structure), kind=kind)
 
 
 def traces(database: str, bounds: Bounds) -> Statement:

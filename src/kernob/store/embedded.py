@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import queue
-import re
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-
-from kernob.errors import (
-    QueryCancelledError,
-    QueryError,
-    StoreBusyError,
-    StoreError,
-    StoreFullError,
-)
+from kernob.errors import QueryError, StoreBusyError, StoreError
+from kernob.store import clickhouse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    import pyarrow as pa
 
     from kernob.store.engine import Limits, Source
 
@@ -31,9 +26,41 @@ WRITERS: Final = 2
 READERS: Final = 4
 """Connections, and so statements at the same time: chDB runs one at a time on each."""
 
-_CODE: Final = re.compile(r"Code: (\d+)\. DB::Exception: ")
-_CANCELLED: Final = 394
-_FULL: Final = (243, 74, 75)  # NOT_ENOUGH_SPACE, CANNOT_READ..., CANNOT_WRITE_TO_FILE_DESCRIPTOR
+_CONFIG: Final = """<clickhouse>
+    <!-- Written by Kernob at each start: changes are lost. -->
+    <timezone>UTC</timezone>
+    <format_schema_path>{folder}/schemas/</format_schema_path>
+    <max_server_memory_usage>{memory}</max_server_memory_usage>
+    <mark_cache_size>16777216</mark_cache_size>
+    <uncompressed_cache_size>0</uncompressed_cache_size>
+    <index_mark_cache_size>4194304</index_mark_cache_size>
+    <index_uncompressed_cache_size>0</index_uncompressed_cache_size>
+    <primary_index_cache_size>16777216</primary_index_cache_size>
+    <query_condition_cache_size>4194304</query_condition_cache_size>
+    <compiled_expression_cache_size>1048576</compiled_expression_cache_size>
+    <mmap_cache_size>16</mmap_cache_size>
+    <max_thread_pool_size>100</max_thread_pool_size>
+    <max_thread_pool_free_size>4</max_thread_pool_free_size>
+    <background_pool_size>2</background_pool_size>
+    <background_merges_mutations_concurrency_ratio>1</background_merges_mutations_concurrency_ratio>
+    <background_common_pool_size>2</background_common_pool_size>
+    <background_schedule_pool_size>2</background_schedule_pool_size>
+    <background_move_pool_size>1</background_move_pool_size>
+    <background_fetches_pool_size>1</background_fetches_pool_size>
+    <background_buffer_flush_schedule_pool_size>1</background_buffer_flush_schedule_pool_size>
+    <background_distributed_schedule_pool_size>1</background_distributed_schedule_pool_size>
+    <background_message_broker_schedule_pool_size>1</background_message_broker_schedule_pool_size>
+    <merge_tree>
+        <!-- Of two threads for merges one is always free for small ones. -->
+        <number_of_free_entries_in_pool_to_lower_max_size_of_merge>1</number_of_free_entries_in_pool_to_lower_max_size_of_merge>
+        <number_of_free_entries_in_pool_to_execute_mutation>1</number_of_free_entries_in_pool_to_execute_mutation>
+        <number_of_free_entries_in_pool_to_execute_optimize_entire_partition>1</number_of_free_entries_in_pool_to_execute_optimize_entire_partition>
+        <max_bytes_to_merge_at_max_space_in_pool>4294967296</max_bytes_to_merge_at_max_space_in_pool>
+    </merge_tree>
+</clickhouse>
+"""
+MEMORY: Final = 1 << 30
+"""Bytes that ClickHouse may take at its peak, queries and inserts together."""
 
 
 class Embedded:
@@ -50,91 +77,101 @@ class Embedded:
         self.database = database
         self._lock = _lock(folder)
         try:
-            self._connect(folder)
+            config = folder / "config.xml"
+            config.write_text(_CONFIG.format(folder=folder, memory=MEMORY))
+            self._open(f"{folder}?config-file={config}")
+        except OSError as error:
+            os.close(self._lock)
+            raise _unusable(error) from error
         except BaseException:
             os.close(self._lock)
             raise
 
-    def _connect(self, folder: Path) -> None:
-        # chDB loads 170 MB when it is imported: only whoever opens a store pays for it.
+    def _open(self, address: str) -> None:
+        # chDB is 170 MB: only whoever opens an embedded store loads it.
         from chdb.state.sqlitelike import Connection  # noqa: PLC0415
 
-        self._writers: queue.Queue[Connection] = queue.Queue()
-        self._readers: queue.Queue[Connection] = queue.Queue()
-        self._all: list[Connection] = []
-        for pool, size in ((self._writers, WRITERS), (self._readers, READERS)):
-            for _ in range(size):
-                try:
-                    connection = Connection(str(folder))
-                except RuntimeError as error:
-                    raise _error(error, StoreError) from error
-                self._all.append(connection)
-                pool.put(connection)
-        self._control = Connection(str(folder))
-        self._all.append(self._control)
+        self._connect = functools.partial(Connection, address)
+        self._connections: list[Any] = []
+        try:
+            for _ in range(WRITERS + READERS + 1):
+                self._connections.append(self._connect())
+        except RuntimeError as error:
+            for connection in self._connections:
+                connection.close()
+            raise clickhouse.error(str(error)) from error
+        self._control, *workers = self._connections
         self._control_lock = threading.Lock()
+        self._writers: queue.Queue[Any] = queue.Queue()
+        self._readers: queue.Queue[Any] = queue.Queue()
+        for connection in workers[:WRITERS]:
+            self._writers.put(connection)
+        for connection in workers[WRITERS:]:
+            self._readers.put(connection)
 
     def command(self, statement: str) -> None:
         """Runs a statement without an answer."""
-        self._write(statement)
+        with _borrowed(self._writers) as connection:
+            _run(connection, statement)
 
     def insert(self, statement: str, source: Source) -> None:
         """Runs an INSERT ... SELECT over one message."""
-        with _memory_file(source.body) as path:
-            self._write(_over(statement, source, path))
+        with _borrowed(self._writers) as connection, _memory_file(source.body) as path:
+            _run(connection, _over(statement, source, path))
 
     def select(self, statement: str, source: Source) -> pa.Table:
         """Returns the answer to a SELECT over one message."""
-        with _memory_file(source.body) as path:
-            return _table(self._write(_over(statement, source, path)))
-
-    def _write(self, statement: str) -> object:
-        connection = self._writers.get()
-        try:
-            return connection.query(statement, "ArrowStream")
-        except RuntimeError as error:
-            raise _error(error, StoreError) from error
-        finally:
-            self._writers.put(connection)
+        with _borrowed(self._writers) as connection, _memory_file(source.body) as path:
+            return clickhouse.table(_run(connection, _over(statement, source, path)))
 
     def read(
-        self, query: str, parameters: Mapping[str, object], limits: Limits, tag: str
+        self,
+        query: str,
+        parameters: Mapping[str, object],
+        limits: Limits,
+        tag: str,
+        *,
+        guarded: bool = False,
     ) -> pa.Table:
-        """Returns the answer to one SELECT."""
-        settings = {
-            "max_execution_time": limits.seconds,
-            "max_memory_usage": limits.memory,
-            "max_result_rows": limits.rows,
-            "log_comment": _quoted(tag),
-            # chDB 26.5 hangs when two threads encode an answer.
-            "output_format_arrow_parallel_encoding": 0,
-        }
-        connection = self._readers.get()
+        """Returns the answer to one SELECT; waits for a connection at most as long as it may run.
+
+        Raises:
+            QueryError: refused, over its limits, or no connection was free.
+            QueryCancelledError: `cancel` was called.
+        """
+        settings = clickhouse.reading(limits) | {"log_comment": tag}
+        if guarded:
+            settings["readonly"] = 1
+        values = clickhouse.parameters(parameters)
         try:
-            connection.query(f"USE {self.database}")
-            connection.query("SET " + ", ".join(f"{k} = {v}" for k, v in settings.items()))
-            return _table(connection.query(query, "ArrowStream", params=_texts(parameters)))
+            with _borrowed(self._readers, limits.seconds) as shared:
+                # Read-only is for good: a connection that was is of no use to others.
+                connection = self._connect() if guarded else shared
+                try:
+                    connection.query(f"SET {_assignments(settings)}")
+                    answer = connection.query(query, "ArrowStream", params=values)
+                    return clickhouse.table(answer.bytes())
+                finally:
+                    if guarded:
+                        connection.close()
+        except queue.Empty:
+            raise QueryError("other queries keep the store busy", remedy="try again") from None
         except RuntimeError as error:
-            raise _error(error, QueryError) from error
-        finally:
-            self._readers.put(connection)
+            raise clickhouse.error(str(error), reading=True) from error
 
     def cancel(self, tag: str) -> None:
         """Ends the queries that were started with this tag."""
+        kill = f"KILL QUERY WHERE Settings['log_comment'] = {clickhouse.quoted(tag)} ASYNC"
         with self._control_lock:
-            try:
-                self._control.query(
-                    f"KILL QUERY WHERE Settings['log_comment'] = {_quoted(tag)} ASYNC"
-                )
-            except RuntimeError as error:
-                raise _error(error, StoreError) from error
+            _run(self._control, kill)
 
     def close(self) -> None:
         """Waits for what runs and lets go of the folder."""
-        for pool, size in ((self._writers, WRITERS), (self._readers, READERS)):
-            for _ in range(size):
-                pool.get()
-        for connection in self._all:
+        for _ in range(WRITERS):
+            self._writers.get()
+        for _ in range(READERS):
+            self._readers.get()
+        for connection in self._connections:
             connection.close()
         os.close(self._lock)
 
@@ -143,31 +180,33 @@ def default_folder() -> Path:
     """Returns the system's folder if it can be made and written, else the user's."""
     try:
         SYSTEM_FOLDER.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        pass
-    else:
         if os.access(SYSTEM_FOLDER, os.W_OK | os.X_OK):
             return SYSTEM_FOLDER
+    except OSError:  # Not ours to make: the user's it is.
+        pass
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(data).expanduser() / "kernob" / "store"
 
 
+def _unusable(error: OSError) -> StoreError:
+    return StoreError(f"{error.filename}: {error.strerror}", remedy="choose another store.path")
+
+
 def _lock(folder: Path) -> int:
+    """Returns the descriptor that holds the folder's lock as long as it is open."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         lock = os.open(folder / "kernob.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
-        raise StoreError(
-            f"{error.filename}: {error.strerror}", remedy="choose another store.path"
-        ) from error
+        raise _unusable(error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        holder = os.read(lock, 20).decode("ascii", "replace").strip() or "another process"
+        holder = os.read(lock, 20).decode("ascii", "replace").strip() or "another one"
         os.close(lock)
         raise StoreBusyError(
-            f"{folder} is open in process {holder}",
-            remedy="stop that, or choose another store.path",
+            f"process {holder} has the store {folder} open",
+            remedy="stop it, or choose another store.path",
         ) from error
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
@@ -175,65 +214,41 @@ def _lock(folder: Path) -> int:
 
 
 @contextmanager
+def _borrowed(pool: queue.Queue[Any], seconds: float | None = None) -> Iterator[Any]:
+    connection = pool.get(timeout=seconds)
+    try:
+        yield connection
+    finally:
+        pool.put(connection)
+
+
+@contextmanager
 def _memory_file(body: bytes) -> Iterator[str]:
-    """Yields the path of a file in memory that holds the body."""
+    """Yields the path of a file in memory that holds the body; it has no name in any folder."""
     file = os.memfd_create("kernob", os.MFD_CLOEXEC)
     try:
-        view = memoryview(body)
-        while view:
-            view = view[os.write(file, view) :]
+        rest = memoryview(body)
+        while rest:
+            rest = rest[os.write(file, rest) :]
         yield f"/proc/self/fd/{file}"
     finally:
         os.close(file)
 
 
 def _over(statement: str, source: Source, path: str) -> str:
-    over = f"file('{path}', 'ProtobufSingle', '{source.structure}')"
-    return (
-        f"{statement.replace('{source}', over)} SETTINGS format_schema_source = 'string', "
-        f"format_schema_message_name = '{source.message}', "
-        f"format_schema = {_quoted(source.schema)}, materialize_skip_indexes_on_insert = 0"
-    )
+    file = f"file('{path}', 'ProtobufSingle', '{source.structure}')"
+    settings = _assignments(clickhouse.writing(source))
+    return f"{statement.replace('{source}', file)} SETTINGS {settings}"
 
 
-def _texts(parameters: Mapping[str, object]) -> dict[str, str]:
-    """Returns query parameters as ClickHouse reads them: escaped text, lists as array literals."""
-    return {
-        name: _literal(value) if isinstance(value, list | tuple) else _escaped(str(value))
-        for name, value in parameters.items()
-    }
+def _assignments(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} = {clickhouse.literal(value)}" for name, value in settings.items())
 
 
-def _literal(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_literal(item) for item in value)}]"
-    return _quoted(value) if isinstance(value, str) else str(value)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _table(answer: object) -> pa.Table:
-    data = answer.bytes()  # type: ignore[attr-defined]
-    if not data:
-        return pa.table({})
-    with pa.ipc.open_stream(data) as stream:
-        return stream.read_all()
-
-
-def _error(error: RuntimeError, kind: type[StoreError]) -> StoreError:
-    """Returns our error for one of ClickHouse, with its first line."""
-    line = str(error).partition("\n")[0]
-    match = _CODE.match(line)
-    code = int(match[1]) if match else 0
-    if code == _CANCELLED:
-        return QueryCancelledError("the query was cancelled")
-    if code in _FULL or "No space left" in line:
-        return StoreFullError(line, remedy="free space, or set store.disk_limit lower")
-    return kind(line)
+def _run(connection: Any, statement: str) -> bytes:
+    """Returns the answer to a statement, in the format ArrowStream."""
+    try:
+        answer: bytes = connection.query(statement, "ArrowStream").bytes()
+    except RuntimeError as error:
+        raise clickhouse.error(str(error)) from error
+    return answer

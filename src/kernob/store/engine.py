@@ -113,9 +113,19 @@ class Engine(Protocol):
         ...
 
     def read(
-        self, query: str, parameters: Mapping[str, object], limits: Limits, tag: str
+        self,
+        query: str,
+        parameters: Mapping[str, object],
+        limits: Limits,
+        tag: str,
+        *,
+        guarded: bool = False,
     ) -> pa.Table:
-        """Returns the answer to one SELECT; as `Reader.read`."""
+        """Returns the answer to one SELECT; as `Reader.read`.
+
+        With `guarded` the query comes from outside: it may neither write, nor read files or the
+        network, nor change its own limits.
+        """
         ...
 
     def cancel(self, tag: str) -> None:

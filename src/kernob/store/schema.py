@@ -72,7 +72,8 @@ class View:
 def _map_indexes(*columns: tuple[str, str]) -> str:
     """Returns the exporter's bloom filters over the keys and values of maps."""
     return ",\n".join(
-        f"INDEX idx_{name}_{part.lower()} map{part}s({column}) TYPE bloom_filter(0.01) GRANULARITY 1"
+        f"INDEX idx_{name}_{part.lower()} map{part}s({column}) "
+        "TYPE bloom_filter(0.01) GRANULARITY 1"
         for name, column in columns
         for part in ("Key", "Value")
     )

@@ -3,28 +3,54 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import secrets
+import threading
 import time
-from typing import TYPE_CHECKING
+import weakref
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
-from kernob.store import decode, schema
+from kernob.errors import QueryCancelledError, StoreDataError, StoreError
+from kernob.store import decode, guard, nested, requests, schema
 from kernob.store.embedded import Embedded, default_folder
 from kernob.store.engine import Limits, Refused, Signal, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
     from kernob import config
     from kernob.store.engine import Engine, Reader
 
+log = logging.getLogger(__name__)
+
+_PAUSE: Final = 0.02
+"""Seconds between two attempts to end a query."""
+REASONS: Final = {
+    "time": "the time is 0, older than the retention, or more than a day ahead",
+    "trace": "the trace_id is not 16 bytes",
+    "span": "the span_id is not 8 bytes",
+    "kind": "the kind of metric is unknown",
+    "data": "the store can't read it",
+}
+"""Why a record is refused, by the name under which it is counted."""
+
 
 class Store:
-    """All that was sent. Methods may be called from any thread; two that write at once are right."""
+    """All that was sent. Methods may be called from any thread.
+
+    Two threads that write at once are right for two cores.
+    """
 
     def __init__(self, engine: Engine, settings: config.Store) -> None:
         self.engine = engine
         self.settings = settings
+        self._readers: weakref.WeakValueDictionary[str, _Reader] = weakref.WeakValueDictionary()
+        self._lock = threading.Lock()
+        self._losses: Counter[tuple[Signal, str]] = Counter()
+        self._unwritten: Counter[tuple[Signal, str]] = Counter()
 
     @classmethod
     def open(cls, settings: config.Store) -> Store:
@@ -42,66 +68,241 @@ class Store:
             raise
         return cls(engine, settings)
 
+    # -- writing -----------------------------------------------------------------------------------
+
     def write(self, signal: Signal, bodies: Sequence[bytes]) -> list[Refused]:
         """Stores whole export requests (protobuf, well-formed) of one signal.
+
+        Args:
+            signal: what the requests carry.
+            bodies: the requests; all go in together.
 
         Returns:
             One for each body: what was refused of it.
 
         Raises:
-            StoreFullError: no space; nothing was acknowledged, send again later.
-            StoreError: it failed otherwise.
+            StoreFullError: no space; nothing of this may be acknowledged.
+            StoreError: it failed otherwise; as above.
         """
         now = time.time_ns()
         keep = int(getattr(self.settings, f"{signal}_retention"))
         bounds = decode.Bounds(now - keep * 10**9, now + decode.FUTURE)
-        database = self.settings.database
         if signal == Signal.PROFILES:
-            for body in bodies:
-                name = hashlib.blake2b(body, digest_size=16).hexdigest()
-                statement = decode.profiles(database, name, bounds)
-                self._insert(statement, decode.MESSAGES[signal], body)
-            return [Refused() for _ in bodies]
-        body = b"".join(bodies)
-        if signal == Signal.TRACES:
-            statements = [decode.traces(database, bounds)]
-        elif signal == Signal.LOGS:
-            statements = [decode.logs(database, bounds)]
+            # A request has one dictionary for all its profiles: requests can't be put together.
+            refused = [self._write_together(signal, [body], bounds)[0] for body in bodies]
         else:
-            survey = decode.survey(signal, bounds)
-            source = Source(survey.structure, decode.SCHEMA, decode.MESSAGES[signal], body)
-            counts = self.engine.select(survey.sql, source)
-            statements = [
+            refused = self._write_together(signal, bodies, bounds)
+        self._count(signal, refused)
+        return [_answer(counts) for counts in refused]
+
+    def _write_together(
+        self, signal: Signal, bodies: Sequence[bytes], bounds: decode.Bounds
+    ) -> list[Counter[str]]:
+        """Returns what was refused of each body, by reason."""
+        message = decode.MESSAGES[signal]
+        whole = b"".join(bodies)
+        body = nested.to_text(signal, whole)
+        try:
+            counts = self._survey(signal, body, bounds)
+        except StoreDataError as error:
+            if len(bodies) > 1:
+                return [self._write_together(signal, [body], bounds)[0] for body in bodies]
+            log.warning("a request of %s can't be read: %s", signal, error)
+            return [Counter(data=requests.records(signal, whole))]
+        refused = _refused(signal, bodies, counts)
+        if signal == Signal.PROFILES and any(counts["records"]):
+            self._insert_profiles(whole, body, bounds)
+        for statement in self._statements(signal, counts, bounds):
+            try:
+                self._insert(statement, message, body)
+            except StoreDataError:
+                # For one request's sake the others must not fail.
+                for one, lost in zip(bodies, refused, strict=True):
+                    lost["data"] += self._insert_alone(signal, statement, one)
+        return refused
+
+    def _survey(self, signal: Signal, body: bytes, bounds: decode.Bounds) -> dict[str, list[int]]:
+        """Returns the columns of `decode.survey`."""
+        survey = decode.survey(signal, bounds)
+        source = Source(survey.structure, decode.SCHEMA, decode.MESSAGES[signal], body)
+        columns: dict[str, list[int]] = self.engine.select(survey.sql, source).to_pydict()
+        return columns
+
+    def _statements(
+        self, signal: Signal, counts: Mapping[str, Sequence[int]], bounds: decode.Bounds
+    ) -> list[decode.Statement]:
+        database = self.settings.database
+        if signal == Signal.METRICS:
+            return [
                 decode.metrics(database, kind, bounds)
                 for kind in schema.KINDS
-                if counts.num_rows and sum(counts[kind].to_pylist())
+                if any(counts.get(kind, ()))
             ]
-        for statement in statements:
-            self._insert(statement, decode.MESSAGES[signal], body)
-        return [Refused() for _ in bodies]
+        if not any(counts.get("records", ())):
+            return []
+        if signal == Signal.TRACES:
+            return [decode.traces(database, bounds)]
+        return [decode.logs(database, bounds)] if signal == Signal.LOGS else []
+
+    def _insert_profiles(self, whole: bytes, body: bytes, bounds: decode.Bounds) -> None:
+        """Stores a request of profiles: as it came, and what is known of each profile."""
+        name = hashlib.blake2b(whole, digest_size=16).hexdigest()
+        database = self.settings.database
+        request = b"\x0a" + nested.to_varint(len(whole)) + whole
+        self._insert(decode.whole(database, name, int(time.time())), "Request", request)
+        statement = decode.profiles(database, name, bounds)
+        self._insert(statement, decode.MESSAGES[Signal.PROFILES], body)
 
     def _insert(self, statement: decode.Statement, message: str, body: bytes) -> None:
         source = Source(statement.structure, decode.SCHEMA, message, body)
         self.engine.insert(statement.sql, source)
 
+    def _insert_alone(self, signal: Signal, statement: decode.Statement, body: bytes) -> int:
+        """Returns how many records of the statement's kind the store could not read."""
+        try:
+            self._insert(statement, decode.MESSAGES[signal], nested.to_text(signal, body))
+        except StoreDataError as error:
+            log.warning("a request of %s can't be stored: %s", signal, error)
+            return requests.records(signal, body, statement.kind)
+        return 0
+
+    def _count(self, signal: Signal, refused: Sequence[Counter[str]]) -> None:
+        with self._lock:
+            for counts in refused:
+                for reason, records in counts.items():
+                    if records:
+                        self._losses[signal, reason] += records
+                        self._unwritten[signal, reason] += records
+
+    def losses(self) -> dict[tuple[Signal, str], int]:
+        """Returns the number of records refused since the store was opened.
+
+        By signal and reason: `time`, `trace`, `span`, `kind` or `data`, see `REASONS`.
+        """
+        with self._lock:
+            return dict(self._losses)
+
+    def write_losses(self) -> None:
+        """Adds to the table `kernob_refused` what was refused since the last time.
+
+        Raises:
+            StoreError: it failed; the next call tries again.
+        """
+        with self._lock:
+            counts, self._unwritten = self._unwritten, Counter()
+        if not counts:
+            return
+        rows = ", ".join(
+            f"(now(), '{signal}', '{reason}', {records})"
+            for (signal, reason), records in counts.items()
+        )
+        try:
+            self.engine.command(
+                f"INSERT INTO {self.settings.database}.kernob_refused VALUES {rows}"
+            )
+        except StoreError:
+            with self._lock:
+                self._unwritten += counts
+            raise
+
+    # -- reading -----------------------------------------------------------------------------------
+
     def reader(self, limits: Limits | None = None, tag: str = "") -> Reader:
         """Returns what answers questions; `cancel(tag)` ends them."""
-        return _Reader(self.engine, limits or Limits(), tag)
+        reader = _Reader(self.engine, limits or Limits(), tag or secrets.token_hex(8))
+        self._readers[reader.tag] = reader
+        return reader
+
+    def query(
+        self, sql: str, limits: Limits | None = None, tag: str = "", **parameters: object
+    ) -> pa.Table:
+        """Returns the answer to one SELECT that comes from outside.
+
+        It can neither write, nor read files or the network, nor change its limits.
+
+        Raises:
+            QueryError: it is none, is wrong, or over its limits.
+            QueryCancelledError: `cancel(tag)` was called.
+        """
+        reader = _Reader(self.engine, limits or Limits(), tag or secrets.token_hex(8), guarded=True)
+        self._readers[reader.tag] = reader
+        return reader.read(guard.subquery(sql), **parameters)
 
     def cancel(self, tag: str) -> None:
-        """Ends the queries of the reader with this tag."""
-        self.engine.cancel(tag)
+        """Ends the queries of the reader with this tag, and all it would still make.
+
+        Returns once none is left.
+        """
+        reader = self._readers.get(tag)
+        if reader is None:
+            return
+        reader.cancelled = True
+        # A query may be between its start and ClickHouse's list of queries: so again.
+        while reader.busy:
+            self.engine.cancel(tag)
+            time.sleep(_PAUSE)
 
     def close(self) -> None:
         """Waits for what runs and lets go of the store."""
-        self.engine.close()
+        try:
+            self.write_losses()
+        finally:
+            self.engine.close()
 
 
 class _Reader:
-    def __init__(self, engine: Engine, limits: Limits, tag: str) -> None:
+    """Reads under one tag until it is cancelled."""
+
+    def __init__(self, engine: Engine, limits: Limits, tag: str, *, guarded: bool = False) -> None:
         self._engine = engine
         self._limits = limits
-        self._tag = tag
+        self._guarded = guarded
+        self.tag = tag
+        self.cancelled = False
+        self._running = 0
+        self._lock = threading.Lock()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a query runs."""
+        return self._running > 0
 
     def read(self, query: str, **parameters: object) -> pa.Table:
-        return self._engine.read(query, parameters, self._limits, self._tag)
+        self._count(1)
+        try:
+            if self.cancelled:
+                raise QueryCancelledError("the query was cancelled")
+            return self._engine.read(
+                query, parameters, self._limits, self.tag, guarded=self._guarded
+            )
+        finally:
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self._running += more
+
+
+def _refused(
+    signal: Signal, bodies: Sequence[bytes], counts: Mapping[str, Sequence[int]]
+) -> list[Counter[str]]:
+    """Returns what each body holds that can't be stored, by reason, from the survey's columns."""
+    refused: list[Counter[str]] = [Counter() for _ in bodies]
+    reasons = [reason for reason in ("time", "trace", "span") if any(counts.get(reason, ()))]
+    empty = counts.get("empty", ())
+    if not reasons and not any(empty):
+        return refused
+    first = 0
+    for body, lost in zip(bodies, refused, strict=True):
+        last = first + requests.resources(body)
+        for reason in reasons:
+            lost[reason] += sum(counts[reason][first:last])
+        if signal == Signal.METRICS and any(empty[first:last]):
+            lost["kind"] += requests.without_data(body)
+        first = last
+    return refused
+
+
+def _answer(lost: Counter[str]) -> Refused:
+    reasons = [REASONS[reason] for reason, records in lost.items() if records]
+    return Refused(lost.total(), reasons[0] if reasons else "")
