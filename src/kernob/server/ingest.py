@@ -220,6 +220,9 @@ class Ingest:
         body, records = await self._loop.run_in_executor(
             pool, parse, service, body, encoding, self.largest_body
         )
+        if not records:
+            self.figures.requests[service.signal, "stored"] += 1
+            return Refused()
         # From here on the request stays until it is stored, even if its sender goes away.
         room.give_back()
         queued = Room(self.figures, self._limit)

@@ -12,13 +12,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import zstandard
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as profiles
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as traces
 
-from kernob.errors import KernobError, MalformedError, StoreError, StoreFullError, TooLargeError
+from kernob.errors import (
+    KernobError,
+    LateError,
+    MalformedError,
+    OverloadedError,
+    StoreError,
+    StoreFullError,
+    TooLargeError,
+    UnauthorizedError,
+    UnsupportedError,
+)
 from kernob.store.engine import Refused, Signal
 
 if TYPE_CHECKING:
@@ -33,6 +45,16 @@ STORE_RETRY_SECONDS: Final = 10
 FULL_RETRY_SECONDS: Final = 30
 """When to try again where the disk is full: the store drops its oldest within a minute."""
 
+_CODES: Final = (
+    (MalformedError, code_pb2.INVALID_ARGUMENT),
+    (UnauthorizedError, code_pb2.UNAUTHENTICATED),
+    (LateError, code_pb2.DEADLINE_EXCEEDED),
+    (TooLargeError, code_pb2.RESOURCE_EXHAUSTED),
+    (UnsupportedError, code_pb2.UNIMPLEMENTED),
+    (OverloadedError, code_pb2.UNAVAILABLE),
+    (StoreError, code_pb2.UNAVAILABLE),
+    (KernobError, code_pb2.INTERNAL),
+)
 _LARGEST_WINDOW: Final = 8 << 20
 """Bytes of zstd's window: what RFC 9659 has every receiver take, and none must exceed."""
 _STEP: Final = 1024
@@ -147,8 +169,25 @@ SERVICES: Final = (
 )
 
 
-def retry_after(error: KernobError) -> int:
-    """Returns after how many seconds a request that failed so may be sent again."""
+def status(error: KernobError) -> status_pb2.Status:
+    """Returns what a sender is told of an error: code, message, and the details that OTLP wants.
+
+    These are a `RetryInfo` where it may try again (UNAVAILABLE), and a `BadRequest` where it need
+    not (INVALID_ARGUMENT).
+    """
+    code = next(code for kind, code in _CODES if isinstance(error, kind))
+    answer = status_pb2.Status(code=code, message=str(error))
+    if code == code_pb2.UNAVAILABLE:
+        delay = Duration(seconds=retry_seconds(error))
+        answer.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    elif code == code_pb2.INVALID_ARGUMENT:
+        violation = error_details_pb2.BadRequest.FieldViolation(description=str(error))
+        answer.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    return answer
+
+
+def retry_seconds(error: KernobError) -> int:
+    """Returns after how long a request that failed so may be sent again."""
     if isinstance(error, StoreFullError):
         return FULL_RETRY_SECONDS
     return STORE_RETRY_SECONDS if isinstance(error, StoreError) else RETRY_SECONDS

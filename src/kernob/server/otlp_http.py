@@ -12,19 +12,10 @@ import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import code_pb2, status_pb2
 from starlette.routing import Route
 
-from kernob.errors import (
-    KernobError,
-    LateError,
-    MalformedError,
-    OverloadedError,
-    StoreError,
-    TooLargeError,
-    UnauthorizedError,
-    UnsupportedError,
-)
+from kernob.errors import KernobError, LateError, UnauthorizedError, UnsupportedError
 from kernob.server import otlp, otlp_json
 
 if TYPE_CHECKING:
@@ -40,16 +31,15 @@ BODY_SECONDS: Final = 30
 
 _PROTOBUF: Final = "application/x-protobuf"
 _JSON: Final = "application/json"
-_STATUS: Final = (
-    (MalformedError, HTTPStatus.BAD_REQUEST, code_pb2.INVALID_ARGUMENT),
-    (UnauthorizedError, HTTPStatus.UNAUTHORIZED, code_pb2.UNAUTHENTICATED),
-    (LateError, HTTPStatus.REQUEST_TIMEOUT, code_pb2.DEADLINE_EXCEEDED),
-    (TooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, code_pb2.RESOURCE_EXHAUSTED),
-    (UnsupportedError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, code_pb2.INVALID_ARGUMENT),
-    (OverloadedError, HTTPStatus.SERVICE_UNAVAILABLE, code_pb2.UNAVAILABLE),
-    (StoreError, HTTPStatus.SERVICE_UNAVAILABLE, code_pb2.UNAVAILABLE),
-    (KernobError, HTTPStatus.INTERNAL_SERVER_ERROR, code_pb2.INTERNAL),
-)
+_STATUS: Final = {
+    code_pb2.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    code_pb2.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    code_pb2.DEADLINE_EXCEEDED: HTTPStatus.REQUEST_TIMEOUT,
+    code_pb2.RESOURCE_EXHAUSTED: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    code_pb2.UNIMPLEMENTED: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    code_pb2.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    code_pb2.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
 
 log = logging.getLogger(__name__)
 
@@ -79,21 +69,22 @@ class _Export:
         # An error about another type is for a person to read.
         answer_in = _PROTOBUF if kind == _PROTOBUF else _JSON
         if scope["method"] != "POST":
-            status = HTTPStatus.METHOD_NOT_ALLOWED
-            message = _status(code_pb2.UNIMPLEMENTED, f"{scope['method']}: only POST is taken here")
-            await _send(send, status, answer_in, message, {"allow": "POST"})
+            error = status_pb2.Status(
+                code=code_pb2.UNIMPLEMENTED, message="only POST is taken here"
+            )
+            await _send(send, HTTPStatus.METHOD_NOT_ALLOWED, answer_in, error, {"allow": "POST"})
             return
         try:
             refused = await self._export(headers, kind, receive)
-        except KernobError as error:
-            status, code = next(found for type_, *found in _STATUS if isinstance(error, type_))
+        except KernobError as failure:
+            log.debug("%s: %s", self._service.path, failure)
+            error = otlp.status(failure)
             more = {}
-            if status is HTTPStatus.SERVICE_UNAVAILABLE:
-                more["retry-after"] = str(otlp.retry_after(error))
-            elif status is HTTPStatus.UNAUTHORIZED:
+            if error.code == code_pb2.UNAVAILABLE:
+                more["retry-after"] = str(otlp.retry_seconds(failure))
+            elif error.code == code_pb2.UNAUTHENTICATED:
                 more["www-authenticate"] = "Bearer"
-            log.debug("%s: %s", self._service.path, error)
-            await _send(send, status, answer_in, _status(code, str(error)), more)
+            await _send(send, _STATUS[error.code], answer_in, error, more)
             return
         await _send(send, HTTPStatus.OK, answer_in, self._service.answer(refused), {})
 
@@ -134,14 +125,6 @@ class _Export:
                         return b"".join(parts)
         except TimeoutError:
             raise LateError(f"the body took longer than {BODY_SECONDS} s") from None
-
-
-def _status(code: int, text: str) -> Message:
-    status = status_pb2.Status(code=code, message=text)
-    if code == code_pb2.INVALID_ARGUMENT:
-        violation = error_details_pb2.BadRequest.FieldViolation(description=text)
-        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-    return status
 
 
 async def _send(

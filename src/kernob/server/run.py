@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -12,16 +13,25 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from kernob.access import Access
-from kernob.server import otlp_http
+from kernob.errors import KernobError
+from kernob.identity import host
+from kernob.server import itself, otlp, otlp_http
 from kernob.server.connection import CONNECTIONS, Connection
 from kernob.server.ingest import Ingest
+from kernob.server.otlp_grpc import GrpcServer
+from kernob.store.engine import Signal
 from kernob.store.store import Store
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
 
     from kernob.config import Loaded
 
@@ -29,6 +39,8 @@ KEEP_ALIVE_SECONDS: Final = 75
 """Longer than a minute, so that who sends each minute keeps its connection."""
 STOP_SECONDS: Final = 10
 """How long requests that are in may take once the server is told to stop."""
+FIGURES_SECONDS: Final = 10
+"""Between two times that the server stores its own figures."""
 
 log = logging.getLogger(__name__)
 
@@ -37,31 +49,41 @@ class Server:
     """Takes OTLP and answers the API until it is told to stop."""
 
     def __init__(self, loaded: Loaded) -> None:
-        """Takes its addresses and opens the store.
+        """Takes the address of HTTP and opens the store.
 
         Raises:
             ListenError: an address can't be had, or must not be, or a token or certificate for it.
             StoreError: the store can't be opened.
         """
         settings = loaded.config.server
+        guard: dict[str, Any] = {"token_file": settings.token_file, "tls": settings.tls}
         self._settings = settings
-        self._access = Access(settings.listen, token_file=settings.token_file, tls=settings.tls)
+        self._access = Access(settings.listen, **guard)
+        self._grpc_access = (
+            None if settings.grpc_listen == "off" else Access(settings.grpc_listen, **guard)
+        )
         self._tls = settings.tls.context() if settings.tls else None
+        self._started = time.time_ns()
         self._socket = self._access.bind()
         try:
+            # Before there are threads: chDB has its own.
             self._store = Store.open(loaded.config.store)
         except BaseException:
             self._socket.close()
             raise
-        self._started = time.time_ns()
 
     def run(self) -> None:
-        """Serves until SIGTERM or SIGINT; what was taken by then is stored and answered."""
+        """Serves until SIGTERM or SIGINT; what was taken by then is stored and answered.
+
+        Raises:
+            ListenError: the address of gRPC can't be had.
+        """
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve())
         finally:
             self._store.close()
+            self._socket.close()
 
     async def _serve(self) -> None:
         stop = asyncio.Event()
@@ -70,20 +92,50 @@ class Server:
         ingest = Ingest(
             self._store, largest_body=self._settings.largest_body, waiting=self._settings.waiting
         )
-        http = _Http(self._app(ingest), self._tls)
-        serving = asyncio.create_task(http.serve([self._socket]))
-        port = self._socket.getsockname()[1]
-        scheme = "https" if self._tls else "http"
-        log.info("OTLP over HTTP and the API on %s://%s:%d", scheme, self._access.host, port)
-        await stop.wait()
-        http.should_exit = True
-        await serving
-        await ingest.close()
+        try:
+            grpc = GrpcServer(ingest, self._grpc_access) if self._grpc_access else None
+            http = _Http(self._app(ingest), self._tls)
+            serving = asyncio.create_task(http.serve([self._socket]))
+            scheme = "https" if self._tls else "http"
+            port = self._socket.getsockname()[1]
+            log.info("OTLP over HTTP and the API on %s://%s:%d", scheme, self._access.host, port)
+            if grpc and self._grpc_access:
+                await grpc.start()
+                log.info("OTLP over gRPC on %s:%d", self._grpc_access.host, grpc.port)
+            publishing = asyncio.create_task(self._publish(ingest))
+            serving.add_done_callback(lambda _: stop.set())
+            await stop.wait()
+            publishing.cancel()
+            http.should_exit = True
+            if grpc:
+                await grpc.stop(STOP_SECONDS)
+            await serving
+        finally:
+            await ingest.close()
 
-    def _app(self, ingest: Ingest) -> Any:
-        app = Starlette()
+    def _app(self, ingest: Ingest) -> ASGIApp:
+        app = Starlette(routes=[Route("/health", _health), Route("/ready", self._ready)])
         app.router.routes[:0] = otlp_http.routes(ingest, self._access)
         return app
+
+    async def _ready(self, _: Request) -> Response:
+        await asyncio.to_thread(self._store.reader().read, "SELECT 1")
+        return PlainTextResponse("ok\n")
+
+    async def _publish(self, ingest: Ingest) -> None:
+        """Stores the server's own figures, as if somebody sent them."""
+        metrics = next(service for service in otlp.SERVICES if service.signal is Signal.METRICS)
+        of = {**host.resource(os.environ), "service.name": itself.SERVICE}
+        while True:
+            await asyncio.sleep(FIGURES_SECONDS)
+            figures = itself.figures(ingest.figures)
+            body = itself.request(of, figures, self._started).SerializeToString()
+            try:
+                with ingest.room(Signal.METRICS) as room:
+                    room.take(len(body))
+                    await ingest.take(metrics, room, body)
+            except KernobError as error:
+                log.debug("the server's own figures were not stored: %s", error)
 
 
 def _stop(number: int, stop: asyncio.Event) -> None:
@@ -91,10 +143,14 @@ def _stop(number: int, stop: asyncio.Event) -> None:
     stop.set()
 
 
+async def _health(_: Request) -> Response:
+    return PlainTextResponse("ok\n")
+
+
 class _Http(uvicorn.Server):
     """uvicorn, which leaves signals to us."""
 
-    def __init__(self, app: Any, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None) -> None:
         # What clients do wrong is theirs to know: uvicorn would log each.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         super().__init__(
