@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bench import host, ingest, overhead, polling, report, scale
+from bench import host, ingest, overhead, polling, report, scale, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,7 @@ BENCHMARKS: Final[dict[str, Callable[..., dict[str, list[dict[str, Any]]]]]] = {
     "scale": scale.measure,
     "polling": polling.measure,
     "ingest": ingest.measure,
+    "store": store.measure,
 }
 
 

@@ -43,6 +43,11 @@ def facts() -> dict[str, str | int]:
     }
 
 
+def say(text: str) -> None:
+    """Says what is measured now."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
 def missing() -> str:
     """Returns one line that says what has to be installed, empty if nothing."""
     packages = [package for command, package in PACKAGES.items() if not shutil.which(command)]

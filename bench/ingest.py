@@ -32,7 +32,7 @@ WARM_UP: Final = 20_000
 """Records: all series of all hosts have been there once."""
 CONNECTIONS: Final = {20_000: 4, 2_000: 16, 200: 64}
 """By records of a request: who sends little at a time is many."""
-RECORDS: Final = {20_000: 600_000, 2_000: 400_000, 200: 200_000}
+RECORDS: Final = {20_000: 600_000, 2_000: 300_000, 200: 100_000}
 QUICK_SHARE: Final = 10
 SOURCES: Final[dict[str, Callable[[int], Source]]] = {
     "points": partial(bodies.Points, hosts=HOSTS),
@@ -140,6 +140,7 @@ def _of_signal(
         receivers = {"kernob": (server.pid, server.port), "Collector": (collector, port)}
         cases = list(_cases(signal, quick=quick))
         for number, case in enumerate(cases):
+            host.say(f"ingest: {signal}, {case.size:,} a request, {_encoding(case)}")
             source = SOURCES[signal](case.size)
             made = source.bodies(case.records // case.size, case.first, STEP)
             bodies.write_requests(requests, source, made, zipped=case.zipped)
@@ -173,12 +174,16 @@ def _run(pid: int, work: Callable[[], Sent]) -> Figures:
     return Figures(sent, cpu, kernob.wait_until_quiet(pid), host.peak_mib(pid))
 
 
+def _encoding(case: Case) -> str:
+    return "gzip" if case.zipped else "none"
+
+
 def _row(case: Case, name: str, figures: Figures, stored: int | None) -> dict[str, Any]:
     sent, millions = figures.sent, case.records / 1e6
     return {
         "signal": case.signal,
         "per_request": case.size,
-        "encoding": "gzip" if case.zipped else "none",
+        "encoding": _encoding(case),
         "with": name,
         "records_per_s": case.records / sent.seconds,
         "both_cores_per_s": (os.cpu_count() or 1) * case.records / figures.cpu,
