@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
+from kernob.ui.command import Command
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -75,7 +77,7 @@ class Empty(Element):
         Args:
             title: what is missing.
             text: why, and what to do.
-            command: to type, shown as such.
+            command: to type; a button copies it.
         """
         super().__init__("div")
         self.classes("k-empty")
@@ -83,6 +85,5 @@ class Empty(Element):
             TextElement(tag="h2", text=title)
             TextElement(tag="p", text=text)
             if command:
-                with Element("p"):
-                    TextElement(tag="code", text=command)
+                Command(command)
         self.set_visibility(False)

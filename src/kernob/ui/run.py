@@ -18,7 +18,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from nicegui import dependencies, ui
 
 from kernob.access import Access
-from kernob.ui import traffic
+from kernob.ui import agents, overview, traffic
 from kernob.ui.door import Door
 from kernob.ui.forward import forward
 from kernob.ui.shell import Page, mount
@@ -27,7 +27,7 @@ from kernob.ui.source import Source
 if TYPE_CHECKING:
     from kernob.config import Loaded
 
-PAGES: Final[tuple[Page, ...]] = (traffic.PAGE,)
+PAGES: Final[tuple[Page, ...]] = (overview.PAGE, traffic.PAGE, agents.PAGE)
 """In the order of the navigation; `/` is the start page."""
 
 RECONNECT: Final = 10.0

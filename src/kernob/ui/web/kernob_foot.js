@@ -8,7 +8,7 @@ export default {
   template: `
 <footer class="k-foot">
   <span class="k-where">{{ failure ? 'Server not reached' : 'Server reached' }}</span>
-  <a v-if="agents" href="/agents" :class="{ 'k-attention': agents.late }">{{ agents.late ? agents.late + ' of ' + agents.all + ' agents late' : agents.all + (agents.all === 1 ? ' agent ok' : ' agents ok') }}</a>
+  <a v-if="agents" href="/agents" :class="{ 'k-attention': agents.late }">{{ agents.late ? agents.late + ' of ' + agents.all + ' agents late' : !agents.all ? 'No agent' : agents.all + (agents.all === 1 ? ' agent ok' : ' agents ok') }}</a>
   <span>Times in {{ zone }}</span>
   <span class="k-gap"></span>
   <button type="button" class="k-quiet" @click="copyLink">{{ copied ? 'Copied' : 'Copy link' }}</button>
@@ -22,6 +22,7 @@ export default {
   mounted() {
     window.addEventListener("popstate", this.onPop);
     document.addEventListener("click", this.onClick);
+    document.addEventListener("keydown", this.onEscape);
     document.addEventListener("visibilitychange", this.onSeen);
     this.dark = matchMedia("(prefers-color-scheme: dark)");
     this.dark.addEventListener("change", this.apply);
@@ -29,6 +30,7 @@ export default {
   beforeUnmount() {
     window.removeEventListener("popstate", this.onPop);
     document.removeEventListener("click", this.onClick);
+    document.removeEventListener("keydown", this.onEscape);
     document.removeEventListener("visibilitychange", this.onSeen);
     this.dark.removeEventListener("change", this.apply);
   },
@@ -36,6 +38,11 @@ export default {
     when: (ms, _tick) => k.ago(ms),
     onPop() { this.$emit("location", location.search); },
     onSeen() { this.$emit("seen", !document.hidden); },
+    // Escape goes back to what is left of the last crumb.
+    onEscape(event) {
+      if (event.key !== "Escape" || event.target.closest?.("input, .k-range, .k-plot")) return;
+      [...document.querySelectorAll(".k-crumbs a")].at(-1)?.click();
+    },
     // A link to this very page changes its state, and loads nothing but data.
     onClick(event) {
       const a = event.target.closest?.("a[href^='?']");

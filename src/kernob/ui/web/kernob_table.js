@@ -36,7 +36,7 @@ export default {
             ><a v-if="row.cells[i].link" :href="row.cells[i].link" tabindex="-1">{{ row.cells[i].text }}</a
             ><span v-else>{{ row.cells[i].text }}</span>
           </template>
-          <template v-else-if="c.kind === 'bar'"><span class="k-bar"><i
+          <template v-else-if="c.kind === 'bar'"><span class="k-bar" v-if="row.cells[i] !== null"><i
             :style="{ width: (row.cells[i] * 100).toFixed(1) + '%' }"></i></span><span class="k-percent">{{ units[i].texts[row.at] }}</span></template>
           <template v-else-if="c.kind === 'state'"><span :class="'k-' + row.cells[i].look">{{ row.cells[i].text }}</span></template>
           <svg v-else-if="c.kind === 'line'" class="k-line" viewBox="0 0 96 20" preserveAspectRatio="none" aria-hidden="true"><path :d="drawn(row.cells[i])"/></svg>
