@@ -85,6 +85,10 @@ class QueryError(StoreError):
     """A query that the store refused: wrong, or larger than its limits."""
 
 
+class QueryLimitError(QueryError):
+    """A query that wanted more time, memory or rows than it may have."""
+
+
 class QueryCancelledError(QueryError):
     """Nobody waits for the query's answer any more."""
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from kernob.errors import (
     QueryCancelledError,
     QueryError,
+    QueryLimitError,
     StoreDataError,
     StoreError,
     StoreFullError,
@@ -26,8 +27,9 @@ _EXCEPTION: Final = re.compile(r"Code: (\d+)\. DB::Exception: (.*)")
 # By their names in ClickHouse's src/Common/ErrorCodes.cpp.
 _CANCELLED: Final = {394}  # QUERY_WAS_CANCELLED
 _FULL: Final = {243}  # NOT_ENOUGH_SPACE
+_LIMITS: Final = {158, 159, 241, 307, 396}  # TOO_MANY_*, TIMEOUT_EXCEEDED, MEMORY_LIMIT_EXCEEDED
 _DATA: Final = {
-    *(6, 25, 26, 27, 33, 38, 41, 53, 69, 70, 72),  # CANNOT_PARSE_*, CANNOT_CONVERT_TYPE, ...
+    *(6, 25, 26, 27, 32, 33, 38, 41, 53, 69, 70, 72),  # CANNOT_PARSE_*, CANNOT_CONVERT_TYPE, ...
     *(117, 128, 131, 173, 190),  # INCORRECT_DATA, TOO_LARGE_*, CANNOT_ALLOCATE_MEMORY, SIZES_...
     *(321, 407, 443, 444, 523),  # VALUE_IS_OUT_OF_RANGE, DECIMAL_OVERFLOW, PROTOBUF_*, ...
 }
@@ -48,6 +50,8 @@ def error(problem: str, *, reading: bool = False) -> StoreError:
         return QueryCancelledError("the query was cancelled")
     if code in _FULL or "No space left on device" in problem or "Disk quota exceeded" in problem:
         return StoreFullError("the store's disk is full", remedy="free space or lower retention")
+    if reading and code in _LIMITS:
+        return QueryLimitError(text, remedy="ask for less: a shorter range, fewer rows or columns")
     if reading:
         return QueryError(text)
     return StoreDataError(text) if code in _DATA else StoreError(text)
@@ -83,6 +87,9 @@ def reading(limits: Limits) -> dict[str, object]:
         "max_memory_usage": limits.memory,
         "max_result_rows": limits.rows,
         "result_overflow_mode": "throw",
+        # What a query makes into JSON is for browsers: their numbers have 53 bits.
+        "output_format_json_quote_64bit_integers": 1,
+        "enable_named_columns_in_function_tuple": 0,
         # chDB 26.5 hangs now and then when two threads encode an answer.
         "output_format_arrow_parallel_encoding": 0,
     }

@@ -148,6 +148,7 @@ class Embedded:
                 # Read-only is for good: a connection that was is of no use to others.
                 connection = self._connect() if guarded else shared
                 try:
+                    connection.query(f"USE {self.database}")
                     connection.query(f"SET {_assignments(settings)}")
                     answer = connection.query(query, "ArrowStream", params=values)
                     return clickhouse.table(answer.bytes())

@@ -60,7 +60,7 @@ class Store:
             StoreBusyError: another process holds it.
             StoreError: it can't be opened, or is of a newer Kernob.
         """
-        engine = Embedded(settings.path or default_folder())
+        engine = Embedded(settings.path or default_folder(), settings.database)
         try:
             schema.prepare(engine, settings)
         except BaseException:
