@@ -46,7 +46,15 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """Takes OTLP and answers the API until it is told to stop."""
+    """Takes OTLP and answers the API until it is told to stop.
+
+    Attributes:
+        store: open from the start.
+        ingest: while it serves.
+        port, grpc_port: the ones really taken, while it serves; 0 for none.
+    """
+
+    ingest: Ingest
 
     def __init__(self, loaded: Loaded) -> None:
         """Takes the address of HTTP and opens the store.
@@ -65,45 +73,61 @@ class Server:
         self._tls = settings.tls.context() if settings.tls else None
         self._started = time.time_ns()
         self._socket = self._access.bind()
+        self.port = self._socket.getsockname()[1]
+        self.grpc_port = 0
         try:
             # Before there are threads: chDB has its own.
-            self._store = Store.open(loaded.config.store)
+            self.store = Store.open(loaded.config.store)
         except BaseException:
             self._socket.close()
             raise
 
     def run(self) -> None:
-        """Serves until SIGTERM or SIGINT; what was taken by then is stored and answered.
+        """Serves until SIGTERM or SIGINT, and closes.
 
         Raises:
             ListenError: the address of gRPC can't be had.
         """
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(self._serve())
+                runner.run(self._until_signalled())
         finally:
-            self._store.close()
-            self._socket.close()
+            self.close()
 
-    async def _serve(self) -> None:
+    def close(self) -> None:
+        """Lets go of the store and the address."""
+        self.store.close()
+        self._socket.close()
+
+    async def _until_signalled(self) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, _stop, number, stop)
-        ingest = Ingest(
-            self._store, largest_body=self._settings.largest_body, waiting=self._settings.waiting
+        await self.serve(stop)
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Serves until `stop` is set; what was taken by then is stored and answered.
+
+        Raises:
+            ListenError: the address of gRPC can't be had.
+        """
+        self.ingest = Ingest(
+            self.store, largest_body=self._settings.largest_body, waiting=self._settings.waiting
         )
         try:
-            grpc = GrpcServer(ingest, self._grpc_access) if self._grpc_access else None
-            http = _Http(self._app(ingest), self._tls)
+            grpc = GrpcServer(self.ingest, self._grpc_access) if self._grpc_access else None
+            http = _Http(self._app(), self._tls)
             serving = asyncio.create_task(http.serve([self._socket]))
+            # Should HTTP end by itself, the server must not seem to run.
+            serving.add_done_callback(lambda _: stop.set())
             scheme = "https" if self._tls else "http"
-            port = self._socket.getsockname()[1]
-            log.info("OTLP over HTTP and the API on %s://%s:%d", scheme, self._access.host, port)
+            where = self._access.host
+            log.info("OTLP over HTTP and the API on %s://%s:%d", scheme, where, self.port)
             if grpc and self._grpc_access:
                 await grpc.start()
+                self.grpc_port = grpc.port
                 log.info("OTLP over gRPC on %s:%d", self._grpc_access.host, grpc.port)
-            publishing = asyncio.create_task(self._publish(ingest))
-            serving.add_done_callback(lambda _: stop.set())
+            publishing = asyncio.create_task(self._publish())
             await stop.wait()
             publishing.cancel()
             http.should_exit = True
@@ -111,29 +135,29 @@ class Server:
                 await grpc.stop(STOP_SECONDS)
             await serving
         finally:
-            await ingest.close()
+            await self.ingest.close()
 
-    def _app(self, ingest: Ingest) -> ASGIApp:
+    def _app(self) -> ASGIApp:
         app = Starlette(routes=[Route("/health", _health), Route("/ready", self._ready)])
-        app.router.routes[:0] = otlp_http.routes(ingest, self._access)
+        app.router.routes[:0] = otlp_http.routes(self.ingest, self._access)
         return app
 
     async def _ready(self, _: Request) -> Response:
-        await asyncio.to_thread(self._store.reader().read, "SELECT 1")
+        await asyncio.to_thread(self.store.reader().read, "SELECT 1")
         return PlainTextResponse("ok\n")
 
-    async def _publish(self, ingest: Ingest) -> None:
+    async def _publish(self) -> None:
         """Stores the server's own figures, as if somebody sent them."""
         metrics = next(service for service in otlp.SERVICES if service.signal is Signal.METRICS)
         of = {**host.resource(os.environ), "service.name": itself.SERVICE}
         while True:
             await asyncio.sleep(FIGURES_SECONDS)
-            figures = itself.figures(ingest.figures)
+            figures = itself.figures(self.ingest.figures)
             body = itself.request(of, figures, self._started).SerializeToString()
             try:
-                with ingest.room(Signal.METRICS) as room:
+                with self.ingest.room(Signal.METRICS) as room:
                     room.take(len(body))
-                    await ingest.take(metrics, room, body)
+                    await self.ingest.take(metrics, room, body)
             except KernobError as error:
                 log.debug("the server's own figures were not stored: %s", error)
 
