@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kernob.config import Config, Loaded
+    from kernob.rates import Sample, View
     from kernob.traffic import Table
 
 SERVER_PACKAGES: Final = ("chdb", "fastapi", "httpx", "nicegui", "pyarrow", "uvicorn")
@@ -84,12 +85,13 @@ def require_extra(command: str) -> None:
 
 
 @contextlib.contextmanager
-def traffic_source(settings: Config, *, own: bool) -> Iterator[Callable[[], Table]]:
+def traffic_source(settings: Config, *, own: bool) -> Iterator[Callable[[View], Sample | None]]:
     """What `top` shows: the table of the agent that runs here, else of a collector of its own.
 
     Raises:
         KernelError: neither can be had.
     """
+    from kernob.rates import metered  # noqa: PLC0415
     from kernob.top import traffic_from_agent  # noqa: PLC0415
 
     address = settings.prometheus
@@ -102,7 +104,7 @@ def traffic_source(settings: Config, *, own: bool) -> Iterator[Callable[[], Tabl
         except KernobError as error:
             log.info("%s; counting here instead", error)
         else:
-            yield ask
+            yield metered(ask)
             return
     from kernob.collector import Collector  # noqa: PLC0415
 
@@ -112,7 +114,7 @@ def traffic_source(settings: Config, *, own: bool) -> Iterator[Callable[[], Tabl
             collector.collect()
             return collector.table()
 
-        yield read
+        yield metered(read)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -211,6 +213,11 @@ def up(path: Path | None, mode: str | None, store: str | None, listen: str | Non
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True)
 @click.option("--once", is_flag=True, help="Print one table and exit.")
+@click.option("--server", "url", help="Show all hosts that the server at this URL knows.")
+@click.option("--host", default="", help="Of a server: only this host.")
+@click.option(
+    "--token-file", type=click.Path(path_type=Path), help="Of a server: holds its bearer token."
+)
 @json_option
 def top(
     path: Path | None,
@@ -221,14 +228,22 @@ def top(
     limit: int,
     interval: float,
     once: bool,  # noqa: FBT001
+    url: str | None,
+    host: str,
+    token_file: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Shows live who moves how much; reads a running agent, or counts itself."""
+    """Shows live who moves how much; reads a running agent or a server, or counts itself."""
     from kernob import top as view  # noqa: PLC0415
+    from kernob.top.server import traffic_of_server  # noqa: PLC0415
 
-    settings = load(path, agent__mode=mode).config
+    settings = load(path, agent__mode=mode, server__token_file=token_file).config
     set_up_logging(settings.log, quiet=True)
-    with traffic_source(settings, own=mode is not None) as source:
+    with (
+        contextlib.nullcontext(traffic_of_server(url, settings.server.token(), host))
+        if url
+        else traffic_source(settings, own=mode is not None)
+    ) as source:
         if once:
             view.once(
                 source,

@@ -7,6 +7,7 @@ to the same sum.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -106,12 +107,14 @@ class Sample:
         table: the newer one.
         seconds: between the two, more than zero.
         flows: one for each row, and the rows that have gone lately.
+        by: the only view that the rows make; None if they make all of them.
 
     """
 
     table: Table
     seconds: float
     flows: list[Flow]
+    by: View | None = None
 
 
 def _identity(row: Row) -> Key:
@@ -215,6 +218,12 @@ class Meter:
         return Sample(table, seconds, flows)
 
 
+def metered(ask: Callable[[], Table]) -> Callable[[View], Sample | None]:
+    """Returns a source of samples out of one of tables, each of which makes all views."""
+    meter = Meter()
+    return lambda _view: meter.add(ask(), time.monotonic())
+
+
 # -- lines of a view -----------------------------------------------------------------------------
 
 
@@ -298,7 +307,9 @@ def key_of(row: Row, view: View) -> Key:
     """Returns which line of a view a row belongs to."""
     if view == "process":
         # What ended processes moved is one line for each service.
-        return (row.start, row.pid) if row.pid else (0, 0, row.service)
+        if not row.pid:
+            return (0, 0, row.service)
+        return (row.start, row.pid, row.host) if row.host else (row.start, row.pid)
     if view == "service":
         return (row.service,)
     return (row.peer, row.port, row.transport, row.side)

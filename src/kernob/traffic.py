@@ -28,6 +28,7 @@ class Row(msgspec.Struct, frozen=True):
         operations: calls that moved data, both directions.
         connections: open TCP connections.
         ended: the process is gone; its connections are not, yet.
+        host: where a server saw it; empty in an agent's table, which says it once.
 
     """
 
@@ -49,6 +50,7 @@ class Row(msgspec.Struct, frozen=True):
     operations: int
     connections: int
     ended: bool
+    host: str = ""
 
 
 class Table(msgspec.Struct, frozen=True):

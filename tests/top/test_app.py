@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tables import Feed, make_row
 from textual.widgets import Input, Static
 
+from kernob.rates import metered
 from kernob.top.app import SHOWN, TopApp
 from kernob.top.columns import NOT_MEASURED
 from kernob.top.table import LinesTable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from textual.pilot import Pilot
 
+    from kernob.rates import Sample, View
     from kernob.traffic import Row
 
 
@@ -69,8 +71,17 @@ def use(
     size: tuple[int, int] = (110, 30),
     **options: object,
 ) -> None:
+    use_source(metered(feed), play, size, **options)  # type: ignore[arg-type]
+
+
+def use_source(
+    source: Callable[[View], Sample | None],
+    play: Callable[[Hands], Awaitable[None]],
+    size: tuple[int, int] = (110, 30),
+    **options: object,
+) -> None:
     async def whole() -> None:
-        app = TopApp(feed, interval=0.05, **options)  # type: ignore[arg-type]
+        app = TopApp(source, interval=0.05, **options)  # type: ignore[arg-type]
         async with app.run_test(size=size) as pilot:
             await play(Hands(pilot))
 

@@ -19,8 +19,9 @@ from kernob.top.themes import _is_light
 HERE = Path(__file__).parent
 SCRIPT = """
 from tables import Feed
+from kernob.rates import metered
 from kernob.top import run
-run(Feed(), interval=0.1)
+run(metered(Feed()), interval=0.1)
 print("left")
 """
 
@@ -153,9 +154,9 @@ def test_without_a_terminal_it_says_what_to_use() -> None:
 
 def test_wrong_options_are_told_before_anything_is_drawn() -> None:
     with pytest.raises(ConfigError):
-        run(lambda: 1 / 0, by="colour")  # type: ignore[arg-type,return-value]
+        run(lambda _: 1 / 0, by="colour")  # type: ignore[arg-type,return-value]
     with pytest.raises(KernobError, match="has no column"):
-        run(lambda: 1 / 0, sort="colour")  # type: ignore[arg-type,return-value]
+        run(lambda _: 1 / 0, sort="colour")  # type: ignore[arg-type,return-value]
 
 
 def test_scripts_do_not_pay_for_the_live_table() -> None:

@@ -2,12 +2,23 @@ from __future__ import annotations
 
 import io
 import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tables import GONE, Feed, make_row
 
 from kernob.errors import ConfigError, KernobError
-from kernob.top import once
+from kernob.rates import metered
+from kernob.top import once as show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernob.traffic import Table
+
+
+def once(source: Callable[[], Table], **options: Any) -> None:
+    show(metered(source), **options)
 
 
 def test_json_has_rates_totals_and_how_it_knows() -> None:

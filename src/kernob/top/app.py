@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from textual.content import Content
     from textual.theme import Theme
 
-    from kernob.traffic import Table
-
 SHOWN: Final = 500
 """Lines that go into the table; the rest is one line, "others"."""
 HISTORY: Final = 60
@@ -125,7 +123,7 @@ class TopApp(App[None]):
 
     def __init__(
         self,
-        source: Callable[[], Table],
+        source: Callable[[View], rates.Sample | None],
         *,
         view: View = "process",
         interval: float = 1.0,
@@ -142,6 +140,7 @@ class TopApp(App[None]):
         self._source = source
         self._interval = interval
         self._stop = threading.Event()
+        self._hurry = threading.Event()
         self._sampler = threading.Thread(target=self._sample, name="kernob-top", daemon=True)
         self._view: View = view
         self._sorts: dict[View, tuple[str, bool]] = {
@@ -189,6 +188,7 @@ class TopApp(App[None]):
     def on_unmount(self) -> None:
         """Ends the reading."""
         self._stop.set()
+        self._hurry.set()
         if self._sampler.ident is not None:
             self._sampler.join(TIMEOUT)
 
@@ -196,16 +196,15 @@ class TopApp(App[None]):
 
     def _sample(self) -> None:
         """Reads the source until the end; runs in a thread of its own."""
-        meter = rates.Meter()
         while not self._stop.is_set():
             started = time.monotonic()
+            self._hurry.clear()
             try:
-                table = self._source()
-                message = self.Arrived(meter.add(table, time.monotonic()), "")
+                message = self.Arrived(self._source(self._view), "")
             except KernobError as exc:
                 message = self.Arrived(None, str(exc))
             self.post_message(message)
-            self._stop.wait(max(0.0, started + self._interval - time.monotonic()))
+            self._hurry.wait(max(0.0, started + self._interval - time.monotonic()))
 
     def on_top_app_arrived(self, message: Arrived) -> None:
         """Shows what came; an error leaves what was there."""
@@ -235,6 +234,8 @@ class TopApp(App[None]):
         """Shows another view."""
         if view in self._views() and view != self._view:
             self._view = view
+            if self._shown and self._shown.by:
+                self._hurry.set()
             self._start_over()
 
     def _views(self) -> list[View]:
@@ -258,6 +259,8 @@ class TopApp(App[None]):
     def on_lines_table_opened(self, message: LinesTable.Opened) -> None:
         """Shows only the flows of a line, in the view that says most of it."""
         line = message.line
+        if self._shown and self._shown.by:
+            return  # A server's rows are sums: there is nothing inside.
         label = {
             "process": f"{line.row.executable or '(ended)'} {line.row.pid or ''}".strip(),
             "service": line.row.service,
@@ -367,7 +370,7 @@ class TopApp(App[None]):
         self._set("machine", words.machine(self._shown, list(self._history), self.size.width))
 
     def _draw_lines(self) -> None:
-        flows = self._shown.flows if self._shown else []
+        flows = sample.flows if (sample := self._fitting()) else []
         for scope in self._scopes:
             flows = [flow for flow in flows if rates.key_of(flow.row, scope.view) == scope.key]
         self._draw_facts(flows)
@@ -383,7 +386,7 @@ class TopApp(App[None]):
             self._fill(peers, "peer", flows)
 
     def _fill(self, table: LinesTable, view: View, flows: list[rates.Flow]) -> None:
-        sample = self._shown
+        sample = self._fitting()
         name, reverse = self._sorts[view]
         order = columns.column(view, name)
         lines: list[Line] = []
@@ -405,10 +408,16 @@ class TopApp(App[None]):
                 operations=sample is None or columns.counts_operations(sample.table),
             ),
             empty=self._empty(),
+            absent=columns.absent(view, self._shown),
         )
 
+    def _fitting(self) -> rates.Sample | None:
+        """Returns what is shown, if it makes this view."""
+        sample = self._shown
+        return sample if sample is None or sample.by in (None, self._view) else None
+
     def _empty(self) -> str:
-        if self._shown is None:
+        if self._fitting() is None:
             return "no figures yet" if self._error else "measuring…"
         if self._filter:
             return f"nothing matches “{self._filter}”; Esc clears the filter"
@@ -427,7 +436,10 @@ class TopApp(App[None]):
 
     def _draw_views(self, flows: list[rates.Flow]) -> None:
         counts = {
-            view: len({rates.key_of(flow.row, view) for flow in flows}) for view in self._views()
+            view: len({rates.key_of(flow.row, view) for flow in flows})
+            if self._shown is None or self._shown.by in (None, view)
+            else None
+            for view in self._views()
         }
         self._set("views", words.views(counts, self._view))
 

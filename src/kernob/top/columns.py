@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.cells import cell_len, set_cell_size
 
 from kernob.errors import ConfigError
-from kernob.rates import VIEWS, Line, View, count_text, scaled
+from kernob.rates import VIEWS, Line, Sample, View, count_text, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -190,6 +190,8 @@ _PROCESSES: Final = _number(
     lambda line, _: count_text(line.processes()),
 )
 
+_HOST: Final = _text("host", 8, 24, 3, _of_row(lambda row: row.host))
+
 COLUMNS: Final[dict[View, tuple[Column, ...]]] = {
     "process": (
         Column(
@@ -205,11 +207,13 @@ COLUMNS: Final[dict[View, tuple[Column, ...]]] = {
         _text("user", 8, 12, 4, _of_row(lambda row: row.user)),
         _text("program", 10, 18, 0, _of_row(_program)),
         _text("service", 10, 26, 2, _of_row(lambda row: row.service)),
+        _HOST,
         *_TRAFFIC,
         _text("command", 20, UNBOUNDED, 7, _of_row(lambda row: row.command)),
     ),
     "service": (
         _text("service", 18, 36, 0, _of_row(lambda row: row.service)),
+        _HOST,
         *_TRAFFIC,
         _PROCESSES,
         _number("peers", "peers", 6, 5, _peers, lambda line, _: count_text(_peers(line))),
@@ -254,6 +258,14 @@ def mode_text(table: Table) -> str:
     return "eBPF, exact" if table.mode == "ebpf" else "polled"
 
 
+def absent(view: View, sample: Sample | None) -> frozenset[str]:
+    """Returns the columns of a view that a sample has nothing for."""
+    if sample is None or sample.by is None:
+        return frozenset({"host"})
+    only_of_agents = {"user", "command", "operations", "processes", "peers", "with", "services"}
+    return frozenset(only_of_agents | {"port"} | ({"connections"} if view == "process" else set()))
+
+
 def losses_text(table: Table) -> str:
     """Returns what was lost, in words; empty if nothing was."""
     lost = [
@@ -295,12 +307,14 @@ def ordered(lines: Iterable[Line], by: Column, *, reverse: bool) -> list[Line]:
     return sorted(stable, key=by.value, reverse=by.descending != reverse)
 
 
-def fit(view: View, width: int, sort: Column) -> list[tuple[Column, int]]:
+def fit(
+    view: View, width: int, sort: Column, absent: frozenset[str] = frozenset()
+) -> list[tuple[Column, int]]:
     """Returns the columns that fit into `width` cells, and how wide each is.
 
-    The column that is sorted by is always one of them.
+    The column that is sorted by is always one of them, those in `absent` never.
     """
-    kept = list(COLUMNS[view])
+    kept = [one for one in COLUMNS[view] if one.name not in absent]
     while sum(one.width + GAP for one in kept) - GAP > width:
         spare = [one for one in kept if one is not sort]
         if len(spare) < 2:  # noqa: PLR2004

@@ -11,11 +11,11 @@ from kernob.top import columns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kernob.traffic import Table
+    from kernob.rates import Sample, View
 
 
 def run(
-    source: Callable[[], Table],
+    source: Callable[[View], Sample | None],
     *,
     by: str = "process",
     interval: float = 1.0,
@@ -29,8 +29,9 @@ def run(
     returns (unless it hangs for longer than `kernob.top.remote.TIMEOUT` at the end).
 
     Args:
-        source: returns the traffic table as it is now. A `KernobError` it raises is shown, and
-            it is asked again.
+        source: returns what moved lately, as `kernob.rates.metered` and
+            `kernob.top.server.traffic_of_server` do, for the view that is looked at; None if
+            there is nothing new. A `KernobError` it raises is shown, and it is asked again.
         by: the first view: `process`, `service` or `peer`.
         interval: seconds between two tables.
         sort: a column of that view.

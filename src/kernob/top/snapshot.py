@@ -24,7 +24,7 @@ PATIENCE: Final = 20.0
 
 
 def once(
-    source: Callable[[], Table],
+    source: Callable[[rates.View], rates.Sample | None],
     *,
     out: TextIO,
     by: str = "process",
@@ -38,7 +38,7 @@ def once(
     """Writes what moved in one interval to `out`.
 
     Args:
-        source: returns the traffic table as it is now.
+        source: as for `kernob.top.run`.
         out: where to.
         by: `process`, `service` or `peer`.
         interval: seconds between the two tables.
@@ -55,7 +55,7 @@ def once(
     """
     view = columns.view_of(by)
     order = columns.column(view, sort)
-    sample = two_tables(source, interval)
+    sample = first_sample(source, view, interval)
     flows = rates.matching(sample.flows, filter_text)
     found = [line for line in rates.lines(sample, view, flows) if not line.flows[0].gone]
     found = columns.ordered(found, order, reverse=reverse)
@@ -66,18 +66,20 @@ def once(
         out.write(_text(sample, view, order, kept, others))
 
 
-def two_tables(source: Callable[[], Table], interval: float) -> rates.Sample:
-    """Returns what moved in about `interval` seconds from now.
+def first_sample(
+    source: Callable[[rates.View], rates.Sample | None], view: rates.View, interval: float
+) -> rates.Sample:
+    """Returns what moved in about `interval` seconds from now; what a server knows at once.
 
     Raises:
         KernobError: the source has no newer table long after the interval.
 
     """
-    meter = rates.Meter()
-    meter.add(source(), time.monotonic())
     deadline = time.monotonic() + interval + PATIENCE
+    if (first := source(view)) is not None:
+        return first
     time.sleep(interval)
-    while (sample := meter.add(source(), time.monotonic())) is None:
+    while (sample := source(view)) is None:
         if time.monotonic() > deadline:
             raise KernobError("the figures don't move on", remedy="look at the agent's log")
         # The agent's interval is longer than the one asked for, or just not over.
@@ -153,7 +155,8 @@ def _text(
         everything.moved_transmit + everything.moved_receive, columns.counts_operations(table)
     )
     # A pipe has no width: watch(1) says its own in COLUMNS.
-    fitted = columns.fit(view, shutil.get_terminal_size((160, 24)).columns, order)
+    width = shutil.get_terminal_size((160, 24)).columns
+    fitted = columns.fit(view, width, order, columns.absent(view, sample))
     head = (
         f"{table.host}  {columns.mode_text(table)}  {_when(table):%Y-%m-%d %H:%M:%S} UTC"
         f"  over {sample.seconds:.3g} s"

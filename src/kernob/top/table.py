@@ -97,6 +97,7 @@ class LinesTable(ScrollView, can_focus=True):
         self._lines: list[Line] = []
         self._others: Line | None = None
         self._empty = ""
+        self._absent: frozenset[str] = frozenset()
         self._fitted: list[tuple[Column, int]] = []
         self.selected: Key | None = None
         """Key of the selected line; None as long as the user has selected nothing."""
@@ -112,6 +113,7 @@ class LinesTable(ScrollView, can_focus=True):
         others: Line | None,
         scale: Scale,
         empty: str,
+        absent: frozenset[str],
     ) -> None:
         """Shows other lines; the selection stays with its line, the scroll where it is.
 
@@ -123,8 +125,10 @@ class LinesTable(ScrollView, can_focus=True):
             others: the sum of those that are not shown.
             scale: what cells need to know of the whole.
             empty: what to say if there are none.
+            absent: columns that are left out.
 
         """
+        self._absent = absent
         self._view, self._sort, self._reverse = view, sort, reverse
         self._lines, self._others, self._scale, self._empty = lines, others, scale, empty
         self._find_selected()
@@ -150,7 +154,8 @@ class LinesTable(ScrollView, can_focus=True):
             self.selected = keys[self._position] if keys and self._position >= 0 else None
 
     def _fit(self) -> None:
-        self._fitted = columns.fit(self._view, self.scrollable_content_region.width - 1, self._sort)
+        width = self.scrollable_content_region.width - 1
+        self._fitted = columns.fit(self._view, width, self._sort, self._absent)
 
     def on_resize(self) -> None:
         """Fits the columns into the new width."""

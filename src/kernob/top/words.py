@@ -80,7 +80,7 @@ def machine(sample: rates.Sample | None, history: list[Rates | None], width: int
             "  ",
         ]
     operations = columns.NOT_MEASURED
-    if columns.counts_operations(sample.table):
+    if columns.counts_operations(sample.table) and sample.by is None:
         operations = rates.count_text(everything.operations_rate)
     parts += [
         (f"{operations:>5} ", "bold"),
@@ -91,14 +91,14 @@ def machine(sample: rates.Sample | None, history: list[Rates | None], width: int
     return Content.assemble(*parts)
 
 
-def views(counts: dict[rates.View, int], chosen: rates.View) -> Content:
-    """Returns the views one can choose, and how many lines each has."""
+def views(counts: dict[rates.View, int | None], chosen: rates.View) -> Content:
+    """Returns the views one can choose, and how many lines each has, where that is known."""
     parts: list[Part] = []
     for view, count in counts.items():
         parts += [
             (f"{rates.VIEWS.index(view) + 1} ", "$quiet"),
             (PLURAL[view], "bold underline $accent" if view == chosen else "$foreground"),
-            (f" {count:,}", "$quiet"),
+            ("" if count is None else f" {count:,}", "$quiet"),
             "   ",
         ]
     return Content.assemble(*parts[:-1])
