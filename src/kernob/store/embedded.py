@@ -6,7 +6,6 @@ import fcntl
 import functools
 import os
 import queue
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -92,37 +91,59 @@ class Embedded:
         from chdb.state.sqlitelike import Connection  # noqa: PLC0415
 
         self._connect = functools.partial(Connection, address)
-        self._connections: list[Any] = []
-        try:
-            for _ in range(WRITERS + READERS + 1):
-                self._connections.append(self._connect())
-        except RuntimeError as error:
-            for connection in self._connections:
-                connection.close()
-            raise clickhouse.error(str(error)) from error
-        self._control, *workers = self._connections
-        self._control_lock = threading.Lock()
         self._writers: queue.Queue[Any] = queue.Queue()
         self._readers: queue.Queue[Any] = queue.Queue()
-        for connection in workers[:WRITERS]:
-            self._writers.put(connection)
-        for connection in workers[WRITERS:]:
-            self._readers.put(connection)
+        try:
+            for pool, size in ((self._writers, WRITERS), (self._readers, READERS)):
+                for _ in range(size):
+                    pool.put(self._connect())
+        except RuntimeError as error:
+            # ClickHouse closes with its last connection.
+            for pool in (self._writers, self._readers):
+                while not pool.empty():
+                    pool.get().close()
+            raise clickhouse.error(str(error)) from error
+
+    @contextmanager
+    def _borrowed(
+        self, pool: queue.Queue[Any], seconds: float | None = None, *, reading: bool = False
+    ) -> Iterator[Any]:
+        """Yields a connection of the pool; its errors become ours."""
+        connection = pool.get(timeout=seconds)
+        try:
+            yield connection
+        except RuntimeError as error:
+            # After an error chDB 26.5 answers the connection's next SELECT with nothing at all.
+            connection.close()
+            connection = self._connect()
+            raise clickhouse.error(str(error), reading=reading) from error
+        finally:
+            pool.put(connection)
 
     def command(self, statement: str) -> None:
         """Runs a statement without an answer."""
-        with _borrowed(self._writers) as connection:
-            _run(connection, statement)
+        with self._borrowed(self._writers) as connection:
+            connection.query(statement)
 
     def insert(self, statement: str, source: Source) -> None:
         """Runs an INSERT ... SELECT over one message."""
-        with _borrowed(self._writers) as connection, _memory_file(source.body) as path:
-            _run(connection, _over(statement, source, path))
+        self._over(statement, source)
 
     def select(self, statement: str, source: Source) -> pa.Table:
         """Returns the answer to a SELECT over one message."""
-        with _borrowed(self._writers) as connection, _memory_file(source.body) as path:
-            return clickhouse.table(_run(connection, _over(statement, source, path)))
+        return clickhouse.table(self._over(statement, source))
+
+    def _over(self, statement: str, source: Source) -> bytes:
+        """Returns the answer to a statement over one message."""
+        settings = _assignments(clickhouse.writing(source))
+        with self._borrowed(self._writers) as connection, _memory_file(source.body) as path:
+            file = f"file('{path}', 'ProtobufSingle', '{source.structure}')"
+            made = f"{statement.replace('{source}', file)} SETTINGS {settings}"
+            answer = connection.query(made, "ArrowStream")
+            if source.body and not answer.storage_rows_read():
+                raise StoreError("the store did not read what it was given")
+            stream: bytes = answer.bytes()
+            return stream
 
     def read(
         self,
@@ -139,16 +160,13 @@ class Embedded:
             QueryError: refused, over its limits, or no connection was free.
             QueryCancelledError: `cancel` was called.
         """
-        settings = clickhouse.reading(limits) | {"log_comment": tag}
-        if guarded:
-            settings["readonly"] = 1
+        settings = clickhouse.reading(limits) | {"log_comment": tag, "readonly": int(guarded)}
         values = clickhouse.parameters(parameters)
         try:
-            with _borrowed(self._readers, limits.seconds) as shared:
+            with self._borrowed(self._readers, limits.seconds, reading=True) as shared:
                 # Read-only is for good: a connection that was is of no use to others.
                 connection = self._connect() if guarded else shared
                 try:
-                    connection.query(f"USE {self.database}")
                     connection.query(f"SET {_assignments(settings)}")
                     answer = connection.query(query, "ArrowStream", params=values)
                     return clickhouse.table(answer.bytes())
@@ -157,23 +175,25 @@ class Embedded:
                         connection.close()
         except queue.Empty:
             raise QueryError("other queries keep the store busy", remedy="try again") from None
-        except RuntimeError as error:
-            raise clickhouse.error(str(error), reading=True) from error
 
     def cancel(self, tag: str) -> None:
         """Ends the queries that were started with this tag."""
         kill = f"KILL QUERY WHERE Settings['log_comment'] = {clickhouse.quoted(tag)} ASYNC"
-        with self._control_lock:
-            _run(self._control, kill)
+        # On a connection of its own: all others may be busy with what is to be ended.
+        try:
+            connection = self._connect()
+            try:
+                connection.query(kill)
+            finally:
+                connection.close()
+        except RuntimeError as error:
+            raise clickhouse.error(str(error)) from error
 
     def close(self) -> None:
         """Waits for what runs and lets go of the folder."""
-        for _ in range(WRITERS):
-            self._writers.get()
-        for _ in range(READERS):
-            self._readers.get()
-        for connection in self._connections:
-            connection.close()
+        for pool, size in ((self._writers, WRITERS), (self._readers, READERS)):
+            for _ in range(size):
+                pool.get().close()
         os.close(self._lock)
 
 
@@ -215,15 +235,6 @@ def _lock(folder: Path) -> int:
 
 
 @contextmanager
-def _borrowed(pool: queue.Queue[Any], seconds: float | None = None) -> Iterator[Any]:
-    connection = pool.get(timeout=seconds)
-    try:
-        yield connection
-    finally:
-        pool.put(connection)
-
-
-@contextmanager
 def _memory_file(body: bytes) -> Iterator[str]:
     """Yields the path of a file in memory that holds the body; it has no name in any folder."""
     file = os.memfd_create("kernob", os.MFD_CLOEXEC)
@@ -236,20 +247,5 @@ def _memory_file(body: bytes) -> Iterator[str]:
         os.close(file)
 
 
-def _over(statement: str, source: Source, path: str) -> str:
-    file = f"file('{path}', 'ProtobufSingle', '{source.structure}')"
-    settings = _assignments(clickhouse.writing(source))
-    return f"{statement.replace('{source}', file)} SETTINGS {settings}"
-
-
 def _assignments(settings: Mapping[str, object]) -> str:
     return ", ".join(f"{name} = {clickhouse.literal(value)}" for name, value in settings.items())
-
-
-def _run(connection: Any, statement: str) -> bytes:
-    """Returns the answer to a statement, in the format ArrowStream."""
-    try:
-        answer: bytes = connection.query(statement, "ArrowStream").bytes()
-    except RuntimeError as error:
-        raise clickhouse.error(str(error)) from error
-    return answer
