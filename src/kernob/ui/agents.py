@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 FEW: Final = 8
 """Agents up to which the details fit below the table."""
-FULL: Final = 0.9
-"""Of a table in the kernel: from here on it is said."""
 
 
 def build(shell: Shell) -> Content:
@@ -96,6 +94,8 @@ class _View:
             self._refused = Figure("Lost by the server", "count")
             self._polling = Figure("Polling", "count")
             self._series = Figure("Series", "count")
+        for figure in (self._polling, self._series):
+            figure.classes("k-wide")
         self._missing = TextElement(tag="p", text="").classes("k-note")
         with Element("div") as self._all:
             self._table = Table(shell, "Agents", _ALL, bones=4)
@@ -118,7 +118,8 @@ class _View:
         self._missing.set_text(f"The agent on {picked} was not heard of in this range.")
         self._missing.set_visibility(bool(picked and rows and not chosen))
         self._summarize(answer)
-        columns = _BESIDE if beside else _ALL
+        known = any(row.delay is not None for row in rows)
+        columns = _BESIDE if beside else [c for c in _ALL if known or c.name != "delay"]
         self._table.show(
             [_row(row, columns, state, self._shell.now()) for row in rows],
             columns=columns,
@@ -160,6 +161,7 @@ class _Details(Element):
                 self._delay = Figure("Delay", "seconds", small=True)
                 self._interval = Figure("Each", "seconds", small=True)
                 self._series = Figure("Series", "count", small=True)
+                self._maps = Figure("Kernel memory", "bytes", small=True)
                 self._traffic = TextElement(tag="a", text="Traffic of this host")
             with Element("div").classes("k-columns"):
                 with Element("div").classes("k-columns"):
@@ -174,7 +176,6 @@ class _Details(Element):
                         with Element("div").classes("k-row"):
                             TextElement(tag="h2", text="Memory")
                             self._memory = Figure("resident", "bytes", small=True)
-                            self._maps = Figure("in the kernel", "bytes", small=True)
                         self._memory_chart = Chart(
                             shell, "Memory", kind="bytes", height=120, legend="none"
                         )
@@ -206,6 +207,7 @@ class _Details(Element):
         self._mode.show(row.mode)
         self._started.show(row.started)
         self._last.show(row.last)
+        self._delay.set_visibility(row.delay is not None)
         self._delay.show(None if row.delay is None else row.delay / 1000)
         self._interval.show(row.interval / 1000)
         self._series.show(row.series)
