@@ -9,7 +9,20 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bench import host, ingest, overhead, polling, report, scale, store
+from bench import (
+    host,
+    ingest,
+    live,
+    many,
+    memory,
+    overhead,
+    pages,
+    polling,
+    report,
+    scale,
+    startup,
+    store,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +34,11 @@ BENCHMARKS: Final[dict[str, Callable[..., dict[str, list[dict[str, Any]]]]]] = {
     "polling": polling.measure,
     "ingest": ingest.measure,
     "store": store.measure,
+    "pages": pages.measure,
+    "memory": memory.measure,
+    "startup": startup.measure,
+    "live": live.measure,
+    "fleet": many.measure,
 }
 
 

@@ -122,7 +122,7 @@ class Points:
             if host != last:
                 last = host
                 resource = message.resource_metrics.add()
-                _attributes(resource.resource, _resource("kernob-agent", host))
+                set_attributes(resource.resource, _resource("kernob-agent", host))
                 scope = resource.scope_metrics.add()
                 scope.scope.name, scope.scope.version = "kernob", "0.1.0"
                 metric = scope.metrics.add(name="kernob.network.io", unit="By")
@@ -140,7 +140,7 @@ class Points:
                 "server.port": 8000 + service,
                 "kernob.side": "client",
             }
-            _attributes(point, attributes)
+            set_attributes(point, attributes)
             count += 1
         marks = {
             "start": struct.pack("<Q", _START),
@@ -165,7 +165,7 @@ class Spans:
             if number % (records // 10) == 0:
                 resource = message.resource_spans.add()
                 host = number * 10 // records
-                _attributes(resource.resource, _resource(f"service-{host:03}", host))
+                set_attributes(resource.resource, _resource(f"service-{host:03}", host))
                 scope = resource.scope_spans.add()
                 scope.scope.name, scope.scope.version = "io.opentelemetry.http", "2.1.0"
             route = f"/shop/{number % 20}/{{id}}"
@@ -188,7 +188,7 @@ class Spans:
                 "user_agent.original": "Mozilla/5.0 (X11; Linux x86_64)",
                 "http.response.status_code": 500 if number % 100 == 99 else 200,
             }
-            _attributes(span, attributes)
+            set_attributes(span, attributes)
             span.status.code = 2 if number % 100 == 99 else 0
         marks = {
             "trace": _TRACE,
@@ -236,7 +236,7 @@ class Logs:
             if number % (records // 10) == 0:
                 resource = message.resource_logs.add()
                 host = number * 10 // records
-                _attributes(resource.resource, _resource(f"service-{host:03}", host))
+                set_attributes(resource.resource, _resource(f"service-{host:03}", host))
                 scope = resource.scope_logs.add()
                 scope.scope.name = "shop.orders"
             severity, text = (17, "ERROR") if number % 50 == 49 else (9, "INFO")
@@ -256,7 +256,7 @@ class Logs:
                 "thread.name": f"worker-{number % 8}",
                 "enduser.id": f"customer-{number % 1000}",
             }
-            _attributes(record, attributes)
+            set_attributes(record, attributes)
         marks = {
             "trace": _TRACE,
             "span": _SPAN,
@@ -319,7 +319,8 @@ def _resource(service: str, host: int) -> dict[str, str | int]:
     }
 
 
-def _attributes(message: Any, values: Mapping[str, object]) -> None:
+def set_attributes(message: Any, values: Mapping[str, object]) -> None:
+    """Gives a resource, a scope or a record its attributes: texts and integers."""
     for key, value in values.items():
         attribute = message.attributes.add(key=key)
         if isinstance(value, int):

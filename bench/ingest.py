@@ -136,8 +136,9 @@ def _of_signal(
 ) -> Iterator[dict[str, Any]]:
     requests = scratch / "requests"
     runs: list[tuple[Case, str, Figures]] = []
-    with kernob.server(scratch, signal) as server, _collector(scratch) as (collector, port):
-        receivers = {"kernob": (server.pid, server.port), "Collector": (collector, port)}
+    site = kernob.Site(scratch / signal)
+    with site.server() as server, _collector(scratch) as (collector, port):
+        receivers = {"kernob": (server.pid, site.port), "Collector": (collector, port)}
         cases = list(_cases(signal, quick=quick))
         for number, case in enumerate(cases):
             host.say(f"ingest: {signal}, {case.size:,} a request, {_encoding(case)}")
@@ -148,7 +149,7 @@ def _of_signal(
                 figures = _run(pid, partial(send, sender, at, CONNECTIONS[case.size], requests))
                 if number:  # The first one only warms up.
                     runs.append((case, name, figures))
-    stored = _stored(server.store, SOURCES[signal](200), cases)
+    stored = _stored(site.store, SOURCES[signal](200), cases)
     for case, name, figures in runs:
         yield _row(case, name, figures, stored[case] if name == "kernob" else None)
 

@@ -1,4 +1,4 @@
-"""`kernob server` and `kernob up` on free ports, with a store of their own."""
+"""`kernob up` and its parts on free ports, with a store of their own."""
 
 from __future__ import annotations
 
@@ -19,32 +19,62 @@ from bench.tools import KERNOB
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+START_SECONDS: Final = 60.0
 QUIET_SHARE: Final = 0.1
 """Of a core: a process that uses less has nothing left to do."""
 QUIET_SECONDS: Final = 20.0
 """Merges of what was stored may take that long; then the figures are taken all the same."""
 
 
-@dataclass(frozen=True)
-class Running:
-    """One of Kernob's processes, and where it answers.
+class Site:
+    """Where a Kernob is: its ports on loopback and its store.
 
     Attributes:
         port: of OTLP over HTTP and the API.
-        pages: port of the pages; nothing listens there if only the server runs.
+        pages: port of the pages.
+        url, pages_url: of these.
         store: the folder.
     """
 
-    process: subprocess.Popen[str]
-    port: int
-    pages: int
-    store: Path
-    log: Path
+    def __init__(self, scratch: Path) -> None:
+        scratch.mkdir(exist_ok=True)
+        self._scratch = scratch
+        self.store = scratch / "store"
+        self.port, grpc, self.pages, metrics = (host.free_port() for _ in range(4))
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.pages_url = f"http://127.0.0.1:{self.pages}"
+        # No other environment: what is set for another Kernob on this host is not meant for it.
+        self._environment = {
+            "PATH": os.defpath,
+            "HOME": str(scratch),
+            "RUNTIME_DIRECTORY": str(scratch),
+            "KERNOB_CONFIG": os.devnull,
+            "KERNOB_STORE_PATH": str(self.store),
+            "KERNOB_SERVER_LISTEN": f"127.0.0.1:{self.port}",
+            "KERNOB_SERVER_GRPC_LISTEN": f"127.0.0.1:{grpc}",
+            "KERNOB_PAGES_LISTEN": f"127.0.0.1:{self.pages}",
+            "KERNOB_PROMETHEUS_LISTEN": f"127.0.0.1:{metrics}",
+        }
 
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self.process.pid
+    @contextlib.contextmanager
+    def run(self, command: str) -> Iterator[Running]:
+        """Runs `kernob COMMAND` meanwhile, and waits for nothing."""
+        log = self._scratch / f"{command}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [KERNOB, command], env=self._environment, stdout=output, stderr=output, text=True
+            )
+        with host.running(process):
+            yield Running(process, log)
+
+    @contextlib.contextmanager
+    def server(self) -> Iterator[Running]:
+        """Runs the server meanwhile, from when it takes requests."""
+        with self.run("server") as server:
+            host.wait_for(
+                lambda: server.lives() and self.answers("/ready"), "server", START_SECONDS
+            )
+            yield server
 
     def get(self, path: str) -> Any:
         """Returns the JSON of the API at `path`.
@@ -52,11 +82,32 @@ class Running:
         Raises:
             OSError: it does not answer, or not with success.
         """
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return msgspec.json.decode(answer.read())
 
+    def answers(self, path: str, *, pages: bool = False) -> bool:
+        """Tells whether the API, or the pages, have something at `path`."""
+        try:
+            with urllib.request.urlopen((self.pages_url if pages else self.url) + path, timeout=5):
+                return True
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Running:
+    """One of Kernob's processes."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self.process.pid
+
     def lives(self) -> bool:
-        """Returns that the process runs.
+        """Returns that it runs.
 
         Raises:
             SystemExit: it has ended; with what it said.
@@ -65,59 +116,13 @@ class Running:
             raise SystemExit(f"bench: kernob has ended: {self.log.read_text()[-2000:]}")
         return True
 
-    def answers(self, path: str, port: int = 0) -> bool:
-        """Tells whether `path` is there already, at the API or another port."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=5):
-                return self.lives()
-        except OSError:
-            return not self.lives()
-
     def parts(self) -> dict[str, int]:
-        """Returns the process ids of `kernob up`'s parts by their command: agent, server, pages."""
+        """Returns the process ids of what `kernob up` runs: agent, server, pages."""
         found: dict[str, int] = {}
         for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
             words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
             found |= {word: int(child) for word in words if word in ("agent", "server", "pages")}
         return found
-
-
-@contextlib.contextmanager
-def server(scratch: Path, store: str = "store") -> Iterator[Running]:
-    """Runs `kernob server` and waits until it is ready."""
-    with _running("server", scratch, store) as running:
-        host.wait_for(lambda: running.lives() and host.listens(running.port), "server", 60)
-        yield running
-
-
-@contextlib.contextmanager
-def up(scratch: Path, store: str = "store") -> Iterator[Running]:
-    """Runs `kernob up`, and waits for nothing."""
-    with _running("up", scratch, store) as running:
-        yield running
-
-
-@contextlib.contextmanager
-def _running(command: str, scratch: Path, store: str) -> Iterator[Running]:
-    port, grpc, pages, metrics = (host.free_port() for _ in range(4))
-    # No other environment: what is set for another Kernob on this host is not meant for this one.
-    environment = {
-        "PATH": os.defpath,
-        "HOME": str(scratch),
-        "RUNTIME_DIRECTORY": str(scratch),
-        "KERNOB_STORE_PATH": str(scratch / store),
-        "KERNOB_SERVER_LISTEN": f"127.0.0.1:{port}",
-        "KERNOB_SERVER_GRPC_LISTEN": f"127.0.0.1:{grpc}",
-        "KERNOB_PAGES_LISTEN": f"127.0.0.1:{pages}",
-        "KERNOB_PROMETHEUS_LISTEN": f"127.0.0.1:{metrics}",
-    }
-    log = scratch / f"{command}.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [KERNOB, command], env=environment, stdout=output, stderr=output, text=True
-        )
-    with host.running(process):
-        yield Running(process, port, pages, scratch / store, log)
 
 
 def wait_until_quiet(pid: int) -> float:

@@ -41,16 +41,17 @@ def measure(scratch: Path, *, quick: bool) -> dict[str, list[dict[str, Any]]]:
     sender = host.compile_c("sender", scratch)
     requests = scratch / "requests"
     sent: dict[str, tuple[int, int]] = {}
-    with kernob.server(scratch) as server:
+    site = kernob.Site(scratch)
+    with site.server():
         for signal, (make, all_records, step) in SIGNALS.items():
             host.say(f"store: {signal}")
             records = all_records // QUICK_SHARE if quick else all_records
             source, count = make(PER_REQUEST), records // PER_REQUEST
             made = source.bodies(count, _before(count * step), step)
             sent[signal] = records, bodies.write_requests(requests, source, made, zipped=False)
-            ingest.send(sender, server.port, CONNECTIONS, requests)
+            ingest.send(sender, site.port, CONNECTIONS, requests)
     host.say("store: merging")
-    found = _sizes(server.store)
+    found = _sizes(site.store)
     rows = []
     for signal, (records, plain) in sent.items():
         rows.append(_row(signal, "as sent, protobuf", records, records, plain))
