@@ -50,6 +50,8 @@ _CONFIG: Final = """<clickhouse>
     <background_distributed_schedule_pool_size>1</background_distributed_schedule_pool_size>
     <background_message_broker_schedule_pool_size>1</background_message_broker_schedule_pool_size>
     <merge_tree>
+        <!-- Merged parts stay until the system has surely written what they became. -->
+        <old_parts_lifetime>60</old_parts_lifetime>
         <!-- Of two threads for merges one is always free for small ones. -->
         <number_of_free_entries_in_pool_to_lower_max_size_of_merge>1</number_of_free_entries_in_pool_to_lower_max_size_of_merge>
         <number_of_free_entries_in_pool_to_execute_mutation>1</number_of_free_entries_in_pool_to_execute_mutation>
@@ -167,6 +169,7 @@ class Embedded:
                 # Read-only is for good: a connection that was is of no use to others.
                 connection = self._connect() if guarded else shared
                 try:
+                    connection.query(f"USE {self.database}")
                     connection.query(f"SET {_assignments(settings)}")
                     answer = connection.query(query, "ArrowStream", params=values)
                     return clickhouse.table(answer.bytes())
@@ -188,6 +191,27 @@ class Embedded:
                 connection.close()
         except RuntimeError as error:
             raise clickhouse.error(str(error)) from error
+
+    def save(self, query: str, file: Path) -> None:
+        """Writes the answer to a SELECT to a Parquet file."""
+        name = clickhouse.quoted(str(file))
+        self.command(
+            f"INSERT INTO FUNCTION file({name}, 'Parquet') {query} "
+            "SETTINGS engine_file_truncate_on_insert = 1"
+        )
+
+    def load(self, table: str, file: Path) -> int:
+        """Returns how many rows of a Parquet file were added to a table."""
+        source = f"file({clickhouse.quoted(str(file))}, 'Parquet')"
+        with self._borrowed(self._writers) as connection:
+            answer = connection.query(f"SELECT count() AS n FROM {source}", "ArrowStream")
+            rows = int(clickhouse.table(answer.bytes())["n"][0].as_py())
+            connection.query(f"INSERT INTO {table} SELECT * FROM {source}")
+            return rows
+
+    def release_memory(self) -> None:
+        """Gives memory that is not in use back to the system."""
+        self.command("SYSTEM JEMALLOC PURGE")
 
     def close(self) -> None:
         """Waits for what runs and lets go of the folder."""

@@ -14,6 +14,8 @@ _QUIET: Final = re.compile(
     re.DOTALL,
 )
 _DOUBTFUL: Final = re.compile("['\"`;$\u2018\u2019\u201c\u201d]|/[*]|[*]/")
+# Read-only queries may lift their own limits of time and memory.
+_SETTINGS: Final = re.compile(r"\bSETTINGS\s+(?:\w+\s*,\s*)*\w*\s*=", re.IGNORECASE)
 _LONGEST: Final = 64 << 10
 
 
@@ -35,6 +37,8 @@ def subquery(sql: str) -> str:
     if depth or doubtful:
         what = f"not {doubtful[0]}" if doubtful else "not brackets without their twins"
         raise QueryError(f"one SELECT is wanted, {what}")
+    if _SETTINGS.search(bare):
+        raise QueryError("a query without SETTINGS is wanted: its limits are the server's")
     if not re.match(r"\s*\(?\s*(SELECT|WITH)\b", bare, re.IGNORECASE):
         raise QueryError("a query that begins with SELECT or WITH is wanted")
     return f"SELECT * FROM (\n{sql.rstrip().removesuffix(';')}\n)"
