@@ -107,6 +107,8 @@ def writing(source: Source) -> dict[str, object]:
         # All or nothing: one block, and so one part for each day, whatever its size.
         "min_insert_block_size_rows": 1 << 32,
         "min_insert_block_size_bytes": 0,
+        # What comes late may be of many days; times are checked before.
+        "max_partitions_per_insert_block": 0,
     }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -130,6 +131,29 @@ class Engine(Protocol):
 
     def cancel(self, tag: str) -> None:
         """Ends the queries that were started with this tag; none is no error."""
+        ...
+
+    def save(self, query: str, file: Path) -> None:
+        """Writes the answer to a SELECT to a Parquet file, over what may be there.
+
+        Raises:
+            StoreError: the file can't be written, or the query failed.
+        """
+        ...
+
+    def load(self, table: str, file: Path) -> int:
+        """Adds the rows of a Parquet file to a table.
+
+        Returns:
+            How many.
+
+        Raises:
+            StoreError: the file can't be read, or has other columns.
+        """
+        ...
+
+    def release_memory(self) -> None:
+        """Gives memory that is not in use back to the system."""
         ...
 
     def close(self) -> None:

@@ -277,12 +277,13 @@ TABLES: Final = (
           "toDate(Timestamp)", "(RequestId)"),
     Table("kernob_series", Signal.METRICS, _SERIES, "toDateTime(Day) + 86400", "Day",
           "(MetricName, SeriesId)", "ReplacingMergeTree"),
-    Table("kernob_points", Signal.METRICS, _POINTS, "toDateTime(Time)", "toDate(Time)",
+    # By the hour, so that the disk's limit and expiry take no more than they must.
+    Table("kernob_points", Signal.METRICS, _POINTS, "toDateTime(Time)", "toStartOfHour(Time)",
           _POINT_ORDER, keep=POINTS_RETENTION),
     _rollup("1m"),
     _rollup("5m"),
     _rollup("1h"),
-    Table("kernob_refused", Signal.LOGS, _REFUSED, "Time", "toDate(Time)",
+    Table("kernob_refused", Signal.METRICS, _REFUSED, "Time", "toDate(Time)",
           "(Signal, Reason, Time)", "SummingMergeTree"),
 )  # fmt: skip
 """In the order in which they are made."""
@@ -358,6 +359,11 @@ def stored(name: str, settings: config.Store) -> str:
     return name + LOCAL if settings.cluster else name
 
 
+def on_cluster(settings: config.Store) -> str:
+    """Returns the clause that runs DDL on all nodes, empty without a cluster."""
+    return f" ON CLUSTER {settings.cluster}" if settings.cluster else ""
+
+
 def statements(settings: config.Store) -> list[str]:
     """Returns the DDL that makes everything, in order; each can run again.
 
@@ -367,7 +373,7 @@ def statements(settings: config.Store) -> list[str]:
     chosen at random.
     """
     database = settings.database
-    on = f" ON CLUSTER {settings.cluster}" if settings.cluster else ""
+    on = on_cluster(settings)
     made = [f"CREATE DATABASE IF NOT EXISTS {database}{on}"]
     for table in TABLES:
         engine = f"Replicated{table.engine}" if settings.cluster else table.engine
@@ -406,7 +412,7 @@ def statements(settings: config.Store) -> list[str]:
 
 
 def _version_table(settings: config.Store) -> str:
-    on = f" ON CLUSTER {settings.cluster}" if settings.cluster else ""
+    on = on_cluster(settings)
     engine = "ReplicatedMergeTree" if settings.cluster else "MergeTree"
     return (
         f"CREATE TABLE IF NOT EXISTS {settings.database}.kernob_schema{on} "
@@ -425,7 +431,7 @@ def prepare(engine: Engine, settings: config.Store) -> None:
         StoreError: the store was written by a newer Kernob, or a statement failed.
     """
     database = settings.database
-    on = f" ON CLUSTER {settings.cluster}" if settings.cluster else ""
+    on = on_cluster(settings)
     engine.command(f"CREATE DATABASE IF NOT EXISTS {database}{on}")
     engine.command(_version_table(settings))
     answer = engine.read(
@@ -456,9 +462,10 @@ def _apply_retention(engine: Engine, settings: config.Store) -> None:
         "schema",
     )
     engines = dict(zip(answer["name"].to_pylist(), answer["engine_full"].to_pylist(), strict=True))
-    on = f" ON CLUSTER {settings.cluster}" if settings.cluster else ""
+    on = on_cluster(settings)
     for table in TABLES:
         name = stored(table.name, settings)
         ttl = _ttl(table, settings)
-        if ttl not in engines.get(name, ttl):
+        # ClickHouse writes the expression its own way, but for its end.
+        if f"toIntervalSecond({retention(table, settings)})" not in engines[name]:
             engine.command(f"ALTER TABLE {settings.database}.{name}{on} MODIFY TTL {ttl}")

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_SERIES: Final = 2_000_000
+"""Series that are kept in mind as written today: 16 bytes each, and as much again."""
 _PAUSE: Final = 0.02
 """Seconds between two attempts to end a query."""
 REASONS: Final = {
@@ -34,6 +36,7 @@ REASONS: Final = {
     "span": "the span_id is not 8 bytes",
     "kind": "the kind of metric is unknown",
     "data": "the store can't read it",
+    "disk_limit": "it was dropped before its time, for store.disk_limit",
 }
 """Why a record is refused, by the name under which it is counted."""
 
@@ -49,6 +52,7 @@ class Store:
         self.settings = settings
         self._readers: weakref.WeakValueDictionary[str, _Reader] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
+        self._day = time.time() // 86400
         self._losses: Counter[tuple[Signal, str]] = Counter()
         self._unwritten: Counter[tuple[Signal, str]] = Counter()
 
@@ -167,17 +171,45 @@ class Store:
         return 0
 
     def _count(self, signal: Signal, refused: Sequence[Counter[str]]) -> None:
+        for counts in refused:
+            for reason, records in counts.items():
+                if records:
+                    self.count_lost(signal, reason, records)
+
+    def count_lost(self, signal: Signal, reason: str, records: int) -> None:
+        """Adds to `losses`."""
         with self._lock:
-            for counts in refused:
-                for reason, records in counts.items():
-                    if records:
-                        self._losses[signal, reason] += records
-                        self._unwritten[signal, reason] += records
+            self._losses[signal, reason] += records
+            self._unwritten[signal, reason] += records
+
+    def forget_series(self, *, of_other_days: bool = False) -> None:
+        """Forgets which series were written, so that each is written again when it comes.
+
+        Args:
+            of_other_days: only if a day has gone by, or they are too many to keep in mind.
+
+        Raises:
+            StoreError: it failed.
+        """
+        today = time.time() // 86400
+        if of_other_days and today == self._day and not self._many_series():
+            return
+        self._day = today
+        on = schema.on_cluster(self.settings)
+        self.engine.command(f"TRUNCATE TABLE {self.settings.database}.kernob_seen{on}")
+
+    def _many_series(self) -> bool:
+        answer = self.reader().read(
+            "SELECT sum(total_rows) AS n FROM system.tables "
+            "WHERE database = {database:String} AND name = 'kernob_seen'",
+            database=self.settings.database,
+        )
+        return bool(answer["n"][0].as_py() > MOST_SERIES)
 
     def losses(self) -> dict[tuple[Signal, str], int]:
-        """Returns the number of records refused since the store was opened.
+        """Returns the number of records refused, or dropped early, since the store was opened.
 
-        By signal and reason: `time`, `trace`, `span`, `kind` or `data`, see `REASONS`.
+        By signal and reason: one of `REASONS`.
         """
         with self._lock:
             return dict(self._losses)
