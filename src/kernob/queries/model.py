@@ -7,7 +7,7 @@ name says otherwise. None means that nothing was measured; 0 that nothing moved.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Direction = Literal["both", "transmit", "receive"]
 Grouping = Literal["service", "process", "peer", "host"]
@@ -334,3 +334,69 @@ class Search:
 
     text: str
     found: list[Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number of the server about itself.
+
+    Attributes:
+        metric: its name, `kernob.server.*`.
+        unit: in UCUM.
+        total: it only grows.
+        value: as of now.
+        attributes: what it is of.
+    """
+
+    metric: str
+    unit: str
+    total: bool
+    value: float
+    attributes: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server about itself.
+
+    Attributes:
+        version: of Kernob.
+        started: when.
+        figures: what it took, refused and stored since, and what that cost.
+    """
+
+    version: str
+    started: int
+    figures: list[Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """SQL to be answered.
+
+    Attributes:
+        query: one SELECT in ClickHouse's SQL.
+        limit: rows at most.
+    """
+
+    query: str
+    limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The answer to SQL.
+
+    Attributes:
+        columns: their names.
+        types: ClickHouse's, of each column.
+        rows: of values in the order of the columns; whole numbers of 64 bits and times are texts.
+        truncated: there were more rows than were asked for.
+        seconds: that it took.
+    """
+
+    columns: list[str]
+    types: list[str]
+    rows: list[list[Any]]
+    truncated: bool
+    seconds: float

@@ -46,7 +46,7 @@ def provenance(
     Raises:
         StoreError: as `Reader.read`.
     """
-    which = _at(host)
+    which = at_host(host)
     found = reader.read(
         "SELECT DISTINCT Attributes['kernob.agent.mode'] AS mode FROM kernob_series "
         "WHERE MetricName = 'kernob.agent.info' "
@@ -77,7 +77,7 @@ def lost(reader: Reader, asked: Range, host: str = "") -> dict[str, float]:
         "kernob.agent.lost",
         asked,
         {"reason": "Attributes['reason']"},
-        _at(host),
+        at_host(host),
     )
     found: dict[str, float] = {}
     for reason, total in zip(grown.labels["reason"], grown.values.sum(axis=1), strict=True):
@@ -86,5 +86,6 @@ def lost(reader: Reader, asked: Range, host: str = "") -> dict[str, float]:
     return found
 
 
-def _at(host: str) -> Which:
+def at_host(host: str) -> Which:
+    """Returns the series of one host; of all if it is empty."""
     return Which("Host = {host:String}", {"host": host}) if host else ALL

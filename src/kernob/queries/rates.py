@@ -37,8 +37,6 @@ LOOK_BACK: Final = 12
 """Steps before the range that are read for the value to start from."""
 STORED_WITHIN: Final = 500
 """Milliseconds from a snapshot to its place in the store, as a rule."""
-RECENT: Final = 30_000
-"""Milliseconds that the latest point of a series that lives may be old; or three intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,49 +234,3 @@ def complete_steps(asked: Range, now: int | None = None) -> int:
     now = time.time_ns() // 1_000_000 if now is None else now
     settled = min(asked.end, now - asked.interval - STORED_WITHIN)
     return max(0, settled - asked.start) // asked.step
-
-
-def latest(
-    reader: Reader, metric: str, asked: Range, label: str, which: Which = ALL
-) -> dict[str, int]:
-    """Returns the latest values of a metric that may fall, within the range, added up by label.
-
-    The SQL takes the last point of each series that was sent in the last `RECENT` milliseconds: a
-    series that is older has ended.
-
-    Args:
-        reader: of the store.
-        metric: its name.
-        asked: the range.
-        label: SQL over the columns of `kernob_series`.
-        which: series of it.
-
-    Raises:
-        StoreError: as `Reader.read`.
-    """
-    value = "Value" if asked.tier == "points" else "Max"
-    recent = max(3 * asked.interval, RECENT, 0 if asked.tier == "points" else 2 * asked.step)
-    found = reader.read(
-        f"""
-WITH series AS (
-    SELECT SeriesId, any({label}) AS label
-    FROM kernob_series WHERE MetricName = {{metric:String}}
-        AND Day >= toDate(fromUnixTimestamp64Milli({{begin:Int64}}), 'UTC') - 1 AND ({which.sql})
-    GROUP BY SeriesId
-)
-SELECT label, sum(value) AS total FROM (
-    SELECT SeriesId, argMax({value}, (Time, Start)) AS value FROM kernob_{asked.tier}
-    WHERE MetricName = {{metric:String}} AND SeriesId IN (SELECT SeriesId FROM series)
-        AND Time >= fromUnixTimestamp64Milli({{begin:Int64}})
-        AND Time < fromUnixTimestamp64Milli({{end:Int64}})
-    GROUP BY SeriesId
-) AS points INNER JOIN series USING SeriesId GROUP BY label""",
-        metric=metric,
-        begin=min(asked.end, time.time_ns() // 1_000_000) - recent,
-        end=asked.end,
-        **which.parameters,
-    )
-    if not found.num_rows:
-        return {}
-    totals = zip(found["label"].to_pylist(), found["total"].to_pylist(), strict=True)
-    return {name: round(total) for name, total in totals}

@@ -8,17 +8,18 @@ Its key, for links, is `host:pid`.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from kernob.errors import QueryError
+from kernob.queries.gauges import latest
 from kernob.queries.marks import marks
 from kernob.queries.model import Line, Traffic, TrafficRow
 from kernob.queries.provenance import provenance
 from kernob.queries.ranges import times
-from kernob.queries.rates import Which, complete_steps, increases, latest
+from kernob.queries.rates import Which, complete_steps, increases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kernob.queries.model import Direction, Grouping, Range
-    from kernob.queries.rates import Increases
     from kernob.store.engine import Reader
 
 SERVICE_IO: Final = "kernob.network.io"
@@ -105,7 +105,7 @@ def traffic(
     filters: Filters | None = None,
     direction: Direction = "both",
     limit: int = 500,
-    top: int = 8,
+    top: int = 10,
     now: int | None = None,
 ) -> Traffic:
     """Returns who moved how much, the largest first.
@@ -130,35 +130,24 @@ def traffic(
     """
     began = time.perf_counter()
     filters = filters or Filters()
-    which = filters.which()
-    of_processes = by == "process" or bool(filters.process)
-    metric = PROCESS_IO if of_processes else SERVICE_IO
-    moved = increases(
-        reader,
-        metric,
-        asked,
-        {"key": _KEYS[by], "service": "Service", "host": "Host", "direction": _DIRECTION},
-        which,
-        distinct=_PEER,
-    )
-    groups = _groups(moved, complete_steps(asked, now))
-    order = groups.order(direction)
-    shown = order[:limit]
-    calls, open_now = None, None
-    metrics = [metric]
-    if not of_processes:
-        calls = _calls(reader, asked, by, which)
-        open_now = latest(reader, CONNECTIONS, asked, _KEYS[by], which)
+    groups = moved(reader, asked, by, complete_steps(asked, now), filters)
+    metrics = [groups.metric]
+    if groups.metric == SERVICE_IO:
+        which = filters.which()
+        groups = replace(
+            groups,
+            calls=_calls(reader, asked, by, which),
+            connections=latest(reader, CONNECTIONS, asked, _KEYS[by], which),
+        )
         metrics += [OPERATIONS, CONNECTIONS]
-    rows = [_row(groups, int(at), by, asked, calls, open_now) for at in shown]
-    lines = _lines(groups, order, by, top)
+    order = groups.order(direction)
     return Traffic(
         range=asked,
         by=by,
         times=times(asked),
-        lines=lines,
-        rows=rows,
-        rows_left_off=len(order) - len(shown),
+        lines=groups.lines(order, top),
+        rows=[groups.row(int(at)) for at in order[:limit]],
+        rows_left_off=max(0, len(order) - limit),
         transmit=round(groups.totals[:, 0].sum()),
         receive=round(groups.totals[:, 1].sum()),
         marks=marks(reader, asked, filters.host),
@@ -167,26 +156,38 @@ def traffic(
             metrics,
             asked,
             host=filters.host,
-            points=moved.points,
+            points=groups.points,
             seconds=time.perf_counter() - began,
         ),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Groups:
+class Moved:
     """Increases added up by key, n of them; the second axis is direction: transmit, receive.
 
     Attributes:
-        keys, services: of each.
+        asked: the range.
+        by: what a key is.
+        metric: that was read.
+        complete: steps of the range that are over.
+        points: that were read.
+        keys: of each.
+        services: of each process.
         hosts: names, of each.
-        totals: shape (n, 2).
-        rates: shape (n, 2, steps), NaN where nothing was measured.
+        totals: shape (n, 2), bytes.
+        rates: shape (n, 2, steps), bytes per second; NaN where nothing was measured.
         active: shape (n, steps): something moved.
-        peers: shape (n,).
-        complete: steps that are over.
+        peers: shape (n,): different ones that something was moved with.
+        calls: that moved data, by key; None if they were not asked for.
+        connections: open now, by key; as `calls`.
     """
 
+    asked: Range
+    by: Grouping
+    metric: str
+    complete: int
+    points: int
     keys: list[str]
     services: list[str]
     hosts: list[list[str]]
@@ -194,74 +195,122 @@ class _Groups:
     rates: NDArray[np.float64]
     active: NDArray[np.bool_]
     peers: NDArray[np.intp]
-    complete: int
+    calls: dict[str, int] | None = None
+    connections: dict[str, int] | None = None
 
     def order(self, direction: Direction) -> NDArray[np.intp]:
-        """Returns the groups that moved something, the largest first."""
-        chosen = {"both": self.totals.sum(axis=1), "transmit": self.totals[:, 0]}
-        size = chosen.get(direction, self.totals[:, 1])
+        """Returns the numbers of those that moved something, the largest first."""
+        transmit, receive = self.totals.T
+        size = {"transmit": transmit, "receive": receive}.get(direction, transmit + receive)
         order = np.argsort(-size, kind="stable")
         moving: NDArray[np.intp] = order[size[order] > 0]
         return moving
 
+    def now(self) -> NDArray[np.float64]:
+        """Returns the rates over the latest step that is complete, shape (n, 2); 0 if unknown."""
+        if not self.complete:
+            return np.zeros((len(self.keys), 2))
+        rates: NDArray[np.float64] = np.nan_to_num(self.rates[:, :, self.complete - 1])
+        return rates
 
-def _groups(moved: Increases, complete: int) -> _Groups:
-    keys = list(dict.fromkeys(moved.labels["key"]))
-    number = {key: at for at, key in enumerate(keys)}
-    group = np.array([number[key] for key in moved.labels["key"]], np.intp)
-    way = np.array([d != "transmit" for d in moved.labels["direction"]], np.intp)
-    steps = moved.values.shape[1]
-    totals = np.zeros((len(keys), 2))
-    np.add.at(totals, (group, way), moved.values.sum(axis=1))
-    rates = np.zeros((len(keys), 2, steps))
-    np.add.at(rates, (group, way), np.nan_to_num(moved.rates))
-    heard = np.zeros((len(keys), steps), np.bool_)
-    np.logical_or.at(heard, group, ~np.isnan(moved.rates))
-    active = np.zeros((len(keys), steps), np.bool_)
-    np.logical_or.at(active, group, moved.values > 0)
+    def row(self, at: int) -> TrafficRow:
+        """Returns one as a row of the table."""
+        key = self.keys[at]
+        host, pid, name = _process(key) if self.by == "process" else ("", 0, key)
+        since, last = _stretch(self.active[at], self.asked, self.complete)
+        rates = self.now()[at]
+        service = {"process": self.services[at], "service": key}.get(self.by, "")
+        return TrafficRow(
+            name=name,
+            service=service,
+            hosts=self.hosts[at],
+            pid=pid,
+            transmit_rate=float(rates[0]),
+            receive_rate=float(rates[1]),
+            transmit=round(self.totals[at, 0]),
+            receive=round(self.totals[at, 1]),
+            operations=None if self.calls is None else self.calls.get(key, 0),
+            peers=int(self.peers[at]),
+            connections=None if self.connections is None else self.connections.get(key, 0),
+            since=since,
+            last=last,
+            key=f"{host}:{pid}" if self.by == "process" else key,
+        )
+
+    def lines(self, order: NDArray[np.intp], top: int) -> list[Line]:
+        """Returns the first `top` of an order as lines, and the rest as one."""
+        names = _line_names([self.keys[at] for at in order[:top]], self.by)
+        lines = [
+            _line(name, self.rates[at], _key(self.keys[at], self.by))
+            for name, at in zip(names, order[:top], strict=True)
+        ]
+        rest = self.rates[order[top:]]
+        if len(rest):
+            silent = np.isnan(rest).all(axis=0)
+            lines.append(_line(OTHERS, np.where(silent, np.nan, np.nansum(rest, axis=0)), ""))
+        return lines
+
+
+def moved(
+    reader: Reader,
+    asked: Range,
+    by: Grouping,
+    complete: int,
+    filters: Filters | None = None,
+    distinct: str = _PEER,
+) -> Moved:
+    """Returns who moved how much, by `by`.
+
+    Args:
+        reader: of the store.
+        asked: the range.
+        by: what is told apart.
+        complete: steps of the range that are over.
+        filters: what to look at.
+        distinct: SQL of what `Moved.peers` counts.
+
+    Raises:
+        QueryError: a filter means nothing.
+        StoreError: as `Reader.read`.
+    """
+    filters = filters or Filters()
+    metric = PROCESS_IO if by == "process" or filters.process else SERVICE_IO
+    labels = {"key": _KEYS[by], "service": "Service", "host": "Host", "direction": _DIRECTION}
+    grown = increases(reader, metric, asked, labels, filters.which(), distinct)
+    number = {key: at for at, key in enumerate(dict.fromkeys(grown.labels["key"]))}
+    size, steps = len(number), grown.values.shape[1]
+    group = np.array([number[key] for key in grown.labels["key"]], np.intp)
+    way = np.array([way != "transmit" for way in grown.labels["direction"]], np.intp)
+    totals = np.zeros((size, 2))
+    np.add.at(totals, (group, way), grown.values.sum(axis=1))
+    rates = np.zeros((size, 2, steps))
+    np.add.at(rates, (group, way), np.nan_to_num(grown.rates))
+    heard, active = np.zeros((2, size, steps), np.bool_)
+    np.logical_or.at(heard, group, ~np.isnan(grown.rates))
+    np.logical_or.at(active, group, grown.values > 0)
     rates[~np.broadcast_to(heard[:, None], rates.shape)] = np.nan
     rates[:, :, complete:] = np.nan
-    hosts: list[dict[str, None]] = [{} for _ in keys]
-    services = [""] * len(keys)
-    for at, host, service in zip(group, moved.labels["host"], moved.labels["service"], strict=True):
-        hosts[at][host] = None
+    hosts: list[set[str]] = [set() for _ in number]
+    services = [""] * size
+    for at, host, service in zip(group, grown.labels["host"], grown.labels["service"], strict=True):
+        hosts[at].add(host)
         services[at] = service
-    told_apart = moved.distinct.copy()
-    told_apart[:, 0] = group[moved.distinct[:, 0].astype(np.intp)]
-    peers = np.bincount(np.unique(told_apart, axis=0)[:, 0].astype(np.intp), minlength=len(keys))
-    return _Groups(
-        keys, services, [sorted(filter(None, h)) for h in hosts], totals, rates, active, peers,
-        complete,
-    )  # fmt: skip
-
-
-def _row(
-    groups: _Groups,
-    at: int,
-    by: Grouping,
-    asked: Range,
-    calls: dict[str, int] | None,
-    open_now: dict[str, int] | None,
-) -> TrafficRow:
-    key = groups.keys[at]
-    host, pid, name = _process(key) if by == "process" else ("", 0, key)
-    since, last = _stretch(groups.active[at], asked, groups.complete)
-    now = np.nan_to_num(groups.rates[at, :, groups.complete - 1]) if groups.complete else (0, 0)
-    return TrafficRow(
-        name=name,
-        service=groups.services[at] if by == "process" else name if by == "service" else "",
-        hosts=groups.hosts[at],
-        pid=pid,
-        transmit_rate=float(now[0]),
-        receive_rate=float(now[1]),
-        transmit=round(groups.totals[at, 0]),
-        receive=round(groups.totals[at, 1]),
-        operations=None if calls is None else calls.get(key, 0),
-        peers=int(groups.peers[at]),
-        connections=None if open_now is None else open_now.get(key, 0),
-        since=since,
-        last=last,
-        key=f"{host}:{pid}" if by == "process" else key,
+    told_apart = grown.distinct.copy()
+    told_apart[:, 0] = group[grown.distinct[:, 0].astype(np.intp)]
+    owners = np.unique(told_apart, axis=0)[:, 0].astype(np.intp)
+    return Moved(
+        asked=asked,
+        by=by,
+        metric=metric,
+        complete=complete,
+        points=grown.points,
+        keys=list(number),
+        services=services,
+        hosts=[sorted(names - {""}) for names in hosts],
+        totals=totals,
+        rates=rates,
+        active=active,
+        peers=np.bincount(owners, minlength=size),
     )
 
 
@@ -269,6 +318,22 @@ def _process(key: str) -> tuple[str, int, str]:
     """Returns host, pid and program of a process's key."""
     host, pid, program = key.split(":", 2)
     return host, int(pid or 0), program
+
+
+def _key(key: str, by: Grouping) -> str:
+    """Returns what the filter of a key's kind takes."""
+    return ":".join(key.split(":", 2)[:2]) if by == "process" else key
+
+
+def _line_names(keys: Sequence[str], by: Grouping) -> list[str]:
+    """Returns what lines are called: of processes the program and pid, and the host if several."""
+    if by != "process":
+        return list(keys)
+    processes = [_process(key) for key in keys]
+    several = len({host for host, _, _ in processes}) > 1
+    return [
+        f"{program} {pid}" + (f" @ {host}" if several else "") for host, pid, program in processes
+    ]
 
 
 def _stretch(
@@ -287,41 +352,11 @@ def _stretch(
     return asked.start + int(first) * asked.step, last
 
 
-def _lines(groups: _Groups, order: NDArray[np.intp], by: Grouping, top: int) -> list[Line]:
-    names = _line_names([groups.keys[at] for at in order[:top]], by)
-    lines = [
-        _line(names[n], groups.rates[at], _key(groups.keys[at], by))
-        for n, at in enumerate(order[:top])
-    ]
-    rest = groups.rates[order[top:]]
-    if len(rest):
-        silent = np.isnan(rest).all(axis=0)
-        summed = np.where(silent, np.nan, np.nansum(rest, axis=0))
-        lines.append(_line(OTHERS, summed, ""))
-    return lines
-
-
-def _key(key: str, by: Grouping) -> str:
-    return key.rpartition(":")[0] if by == "process" else key
-
-
-def _line_names(keys: Sequence[str], by: Grouping) -> list[str]:
-    """Returns what lines are called: of processes the program and pid, and the host if several."""
-    if by != "process":
-        return list(keys)
-    processes = [_process(key) for key in keys]
-    several = len({host for host, _, _ in processes}) > 1
-    return [
-        f"{program} {pid}" + (f" @ {host}" if several else "") for host, pid, program in processes
-    ]
-
-
 def _line(name: str, rates: NDArray[np.float64], key: str) -> Line:
-    transmit, receive = (_numbers(rate) for rate in rates)
-    return Line(name, transmit, receive, key)
+    return Line(name, numbers(rates[0]), numbers(rates[1]), key)
 
 
-def _numbers(values: NDArray[np.float64]) -> list[float | None]:
+def numbers(values: NDArray[np.float64]) -> list[float | None]:
     """Returns a list with None for NaN; three decimals of a byte are enough."""
     known: list[Any] = np.round(values, 3).tolist()
     return [None if value != value else value for value in known]  # noqa: PLR0124  (NaN)
