@@ -16,6 +16,7 @@ from kernob.store.store import REASONS, Store
 from store.otlp import NOW, SPAN, TRACE, logs, one, rows, sums, traces
 
 DAY = 86400 * 10**9
+ENDLESS = "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1"
 
 
 def test_requests_that_are_written_together_are_all_found(store: Store) -> None:
@@ -161,7 +162,7 @@ def test_a_query_is_cancelled_by_its_tag(store: Store) -> None:
 
     def ask() -> None:
         try:
-            reader.read("SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1")
+            reader.read(ENDLESS)
         except QueryCancelledError as error:
             outcome.append(error)
 
@@ -183,7 +184,7 @@ def test_a_query_is_cancelled_by_its_tag(store: Store) -> None:
 @pytest.mark.parametrize(
     ("limits", "sql"),
     [
-        (Limits(seconds=0.3), "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1"),
+        (Limits(seconds=0.3), ENDLESS),
         (Limits(memory=20 << 20), "SELECT groupArray(toString(number)) FROM numbers(10000000)"),
         (Limits(rows=1000), "SELECT number FROM numbers(100000)"),
     ],
