@@ -84,6 +84,9 @@ class Pages:
         Raises:
             ListenError: the address is taken.
         """
+        # Each request and each browser that comes and goes is nothing for the log.
+        for name in ("httpx", "uvicorn.error", "nicegui"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         tls = self._access.tls.context() if self._access.tls else None
         config = uvicorn.Config(
             self._app,

@@ -124,7 +124,7 @@ class Source:
             reason = f" ({error})" if str(error) else ""
             raise ServerError(f"The server at {self.url} can't be reached{reason}") from error
         if response.status_code != httpx.codes.OK:
-            raise ServerError(_problem(response))
+            raise _problem(response)
         try:
             return msgspec.json.decode(response.content, type=ask.type)
         except msgspec.DecodeError as error:
@@ -143,15 +143,17 @@ class _Problem(msgspec.Struct):
 
     title: str = ""
     detail: str = ""
+    remedy: str = ""
 
 
-def _problem(response: httpx.Response) -> str:
+def _problem(response: httpx.Response) -> ServerError:
     try:
         problem = msgspec.json.decode(response.content, type=_Problem)
     except msgspec.DecodeError:
         problem = _Problem()
     said = problem.detail or problem.title or response.reason_phrase
-    return f"The server answers {response.status_code}: {said}"
+    message = f"The server answers {response.status_code}: {said}"
+    return ServerError(message, remedy=problem.remedy)
 
 
 def _context(config: Config) -> ssl.SSLContext:

@@ -48,8 +48,9 @@ class Span:
     def wider(self, now: int) -> Span:
         """Returns a range three times as long around the same middle, not beyond now."""
         start, end = self.bounds(now)
+        length = min(3 * (end - start), LONGEST)
         end = min(now, end + (end - start))
-        return Span(0, max(0, end - min(3 * (end - start), LONGEST)), end)
+        return Span(0, max(0, end - length), end)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ export default {
   emits: ["retry", "location", "seen", "copy"],
   template: `
 <footer class="k-foot">
-  <span class="k-where">{{ failure ? 'Server not reached' : 'Server reached' }}</span>
+  <span class="k-where">{{ failure ? 'Not up to date' : 'Up to date' }}</span>
   <a v-if="agents" href="/agents" :class="{ 'k-attention': agents.late }">{{ agents.late ? agents.late + ' of ' + agents.all + ' agents late' : !agents.all ? 'No agent' : agents.all + (agents.all === 1 ? ' agent ok' : ' agents ok') }}</a>
   <span>Times in {{ zone }}</span>
   <span class="k-gap"></span>
