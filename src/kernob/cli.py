@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from kernob import __version__, config
-from kernob.errors import ConfigError, KernobError
+from kernob.errors import ConfigError, KernobError, StoreError
 from kernob.logs import set_up_logging
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from kernob.config import Config, Loaded
     from kernob.rates import Sample, View
+    from kernob.store.store import Store
     from kernob.traffic import Table
 
 SERVER_PACKAGES: Final = ("chdb", "fastapi", "httpx", "nicegui", "pyarrow", "uvicorn")
@@ -82,6 +83,27 @@ def require_extra(command: str) -> None:
             f"({', '.join(missing)})",
             remedy="pip install 'kernob[server]'",
         )
+
+
+@contextlib.contextmanager
+def opened_store(path: Path | None, where_: str | None, *, new: bool = False) -> Iterator[Store]:
+    """The store of the configuration, for as long as a command needs it.
+
+    Raises:
+        StoreBusyError: a server has it.
+        StoreError: there is none, unless it may be `new`, or it can't be opened.
+    """
+    require_extra("kernob store")
+    from kernob.store.embedded import default_folder  # noqa: PLC0415
+    from kernob.store.store import Store  # noqa: PLC0415
+
+    loaded = load(path, **where(where_)).config
+    set_up_logging(loaded.log, quiet=True)
+    folder = loaded.store.path or default_folder()
+    if not new and not loaded.store.url and not folder.is_dir():
+        raise StoreError(f"there is no store at {folder}", remedy="say where with --store")
+    with contextlib.closing(Store.open(loaded.store)) as opened:
+        yield opened
 
 
 @contextlib.contextmanager
@@ -277,6 +299,77 @@ def doctor(path: Path | None, as_json: bool) -> None:  # noqa: FBT001
 def show_config(path: Path | None, as_json: bool) -> None:  # noqa: FBT001
     """Prints the configuration in force and where each setting comes from."""
     click.echo(config.describe(load(path), as_json=as_json), nl=False)
+
+
+@kernob.group(name="store")
+def store_group() -> None:
+    """What a server has stored; only while that server does not run, unless it is a ClickHouse."""
+
+
+@store_group.command()
+@config_option
+@store_option
+@json_option
+def sizes(path: Path | None, store: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Says how large each table is, how old, and how many rows each service has."""
+    from kernob import stored  # noqa: PLC0415
+
+    with opened_store(path, store) as found:
+        click.echo(stored.sizes(found, as_json=as_json), nl=False)
+
+
+@store_group.command()
+@config_option
+@store_option
+@click.option("--signal", type=click.Choice(["metrics", "traces", "logs", "profiles"]))
+@click.option("--service", default="", help="Only what is of this service.")
+@click.option("--before", help="Only what is older: now-7d, or a time as 2026-11-21T10:00:00Z.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def drop(
+    path: Path | None,
+    store: str | None,
+    signal: str | None,
+    service: str,
+    before: str | None,
+    yes: bool,  # noqa: FBT001
+) -> None:
+    """Drops for good what meets all that is given."""
+    from kernob import stored  # noqa: PLC0415
+
+    wanted = stored.Wanted.parse(signal, service, before)
+    with opened_store(path, store) as found:
+        if not yes:
+            click.confirm(f"Drop {wanted} for good?", abort=True)
+        click.echo(stored.drop(found, wanted), nl=False)
+
+
+@store_group.command()
+@config_option
+@store_option
+@click.option("--from", "start", help="Since when: now-7d, or a time as 2026-11-21T10:00:00Z.")
+@click.option("--to", "end", help="Until when.")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def export(
+    path: Path | None, store: str | None, start: str | None, end: str | None, folder: Path
+) -> None:
+    """Writes all that was sent as Parquet files, one for each table."""
+    from kernob import stored  # noqa: PLC0415
+
+    times = (stored.moment(start, "--from"), stored.moment(end, "--to"))
+    with opened_store(path, store) as found:
+        click.echo(stored.export(found, folder, *times), nl=False)
+
+
+@store_group.command(name="import")
+@config_option
+@store_option
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def import_(path: Path | None, store: str | None, folder: Path) -> None:
+    """Adds what `kernob store export` wrote."""
+    from kernob import stored  # noqa: PLC0415
+
+    with opened_store(path, store, new=True) as found:
+        click.echo(stored.import_(found, folder), nl=False)
 
 
 @kernob.command()
