@@ -13,7 +13,7 @@ from kernob.queries.gauges import levels
 from kernob.queries.model import AgentPart, AgentRow, Agents
 from kernob.queries.provenance import at_host, provenance
 from kernob.queries.ranges import times
-from kernob.queries.rates import complete_steps, increases
+from kernob.queries.rates import complete_steps, increases, totals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -284,18 +284,11 @@ def _by_host(hosts: list[str], rates: NDArray[np.float64]) -> dict[str, NDArray[
 
 
 def _lost(reader: Reader, asked: Range, host: str) -> dict[str, dict[str, float]]:
-    grown = increases(
-        reader,
-        "kernob.agent.lost",
-        asked,
-        {"host": "Host", "reason": "Attributes['reason']"},
-        at_host(host),
-    )
+    labels = {"host": "Host", "reason": "Attributes['reason']"}
     found: dict[str, dict[str, float]] = defaultdict(dict)
-    totals = grown.values.sum(axis=1)
-    for at, reason, total in zip(grown.labels["host"], grown.labels["reason"], totals, strict=True):
-        if total:
-            found[at][reason] = found[at].get(reason, 0.0) + float(total)
+    counts = totals(reader, "kernob.agent.lost", asked, labels, at_host(host))
+    for (at, reason), count in counts.items():
+        found[at][reason] = count
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from kernob.queries.rates import ALL
+from kernob.queries.runs import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kernob.queries.model import Range
-    from kernob.queries.rates import Which
+    from kernob.queries.runs import Which
     from kernob.store.engine import Reader
 
 RECENT: Final = 30_000

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kernob.queries.model import Provenance
-from kernob.queries.rates import ALL, Which, increases
+from kernob.queries.rates import totals
+from kernob.queries.runs import ALL, Which
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,18 +73,9 @@ def provenance(
 
 def lost(reader: Reader, asked: Range, host: str = "") -> dict[str, float]:
     """Returns what agents could not count within the range, by reason; only what isn't zero."""
-    grown = increases(
-        reader,
-        "kernob.agent.lost",
-        asked,
-        {"reason": "Attributes['reason']"},
-        at_host(host),
-    )
-    found: dict[str, float] = {}
-    for reason, total in zip(grown.labels["reason"], grown.values.sum(axis=1), strict=True):
-        if total:
-            found[reason] = found.get(reason, 0.0) + float(total)
-    return found
+    reason = {"reason": "Attributes['reason']"}
+    found = totals(reader, "kernob.agent.lost", asked, reason, at_host(host))
+    return {name: count for (name,), count in found.items()}
 
 
 def at_host(host: str) -> Which:

@@ -1,8 +1,8 @@
 """From counters to increases: the one place that knows how.
 
 A series (SeriesId) that starts anew gets a new Start; within one Start a cumulative counter only
-grows. So in each step of each (SeriesId, Start) the highest value is the last one, however often
-and in whatever order points came, and the increase of a step is that value less the one before:
+grows. So in each step of each (SeriesId, Start), a run, the highest value is the last one, however
+often and in whatever order points came, and a step's increase is that value less the one before:
 
 - The first value counts from 0 if the counter began (Start) within what is read, or if whoever
   sends it was heard of before without it; else it is unknown what came before, and the first value
@@ -19,15 +19,16 @@ once, so gaps are those of senders.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from kernob.queries.runs import ALL, Grid, Series, Which, read_runs, read_series
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from kernob.queries.model import Range
@@ -40,22 +41,6 @@ STORED_WITHIN: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
-    """Which series of a metric.
-
-    Attributes:
-        sql: a condition over the columns of `kernob_series`.
-        parameters: of it.
-    """
-
-    sql: str = "1"
-    parameters: Mapping[str, object] = field(default_factory=dict)
-
-
-ALL: Final = Which()
-
-
-@dataclass(frozen=True, slots=True)
 class Increases:
     """How much counters grew, by what they were told apart by and by sender.
 
@@ -63,7 +48,7 @@ class Increases:
         labels: of each row, by name.
         values: shape (rows, steps of the range): increase within each step.
         rates: shape (rows, steps of the range): per second; NaN where its sender was silent.
-        distinct: shape (pairs, 2), uint64: row, and hash of a text that `distinct` asked for, for
+        distinct: shape (pairs, 2), uint64: row, and hash of the text that was asked for, for
             texts of series that grew.
         points: that were read.
     """
@@ -85,8 +70,10 @@ def increases(
 ) -> Increases:
     """Returns how much a metric's counters grew in each step.
 
-    The SQL takes the highest value of each series in each step as an array, fills what is missing
-    with the value before, and takes differences; then arrays are added up by label and sender.
+    The SQL has two parts: who the series are (`kernob_series`), and the highest value of each run
+    in each step, as one array (`maxResample`). Many series are read a share at a time, by ranges of
+    their id, which the tables are sorted by. Differences are numpy's: half of the time that arrays
+    of lambdas take in ClickHouse.
 
     Args:
         reader: of the store.
@@ -99,104 +86,121 @@ def increases(
     Raises:
         StoreError: as `Reader.read`.
     """
-    steps = (asked.end - asked.start) // asked.step + LOOK_BACK
     begin = asked.start - LOOK_BACK * asked.step
-    names = [f"label{number}" for number in range(len(labels))]
-    selected = "".join(
-        f", any({sql}) AS {name}" for name, sql in zip(names, labels.values(), strict=True)
-    )
-    columns = "".join(f"{name}, " for name in names)
-    points = asked.tier == "points"
-    value, summed, count = ("Value", "Value", "count()") if points else ("Max", "Sum", "sum(Count)")
-    milliseconds = (
-        "toUnixTimestamp64Milli(Time)" if points else "toInt64(toUnixTimestamp(Time)) * 1000"
-    )
-    chosen = (
-        "MetricName = {metric:String} "
-        "AND Day >= toDate(fromUnixTimestamp64Milli({begin:Int64}), 'UTC') - 1 "
-        "AND Day <= toDate(fromUnixTimestamp64Milli({end:Int64}), 'UTC') + 1 "
-        f"AND ({which.sql})"
-    )
-    source = (
-        f"FROM kernob_{asked.tier} WHERE MetricName = {{metric:String}} "
-        "AND Time >= fromUnixTimestamp64Milli({begin:Int64}) "
-        "AND Time < fromUnixTimestamp64Milli({end:Int64}) AND SeriesId IN "
-        f"(SELECT SeriesId FROM kernob_series WHERE {chosen} AND Temporality "
-    )
-    # One is added to each value, so that 0 says that there is none.
-    table = reader.read(
-        f"""
-WITH intDiv({milliseconds} - {{begin:Int64}}, {{step:Int64}}) AS bucket,
-series AS (
-    SELECT SeriesId, any(cityHash64(ResourceAttributes)) AS sender,
-        any(cityHash64({distinct})) AS told_apart{selected}
-    FROM kernob_series WHERE {chosen} GROUP BY SeriesId
-),
-counters AS (
-    SELECT SeriesId, Start, {count} AS points, min(bucket) AS first,
-        maxResample(0, {steps}, 1)({value} + 1, bucket) AS highest
-    {source} != 1) GROUP BY SeriesId, Start
-),
-deltas AS (
-    SELECT SeriesId, {count} AS points, sumResample(0, {steps}, 1)({summed}, bucket) AS increase,
-        countResample(0, {steps}, 1)(bucket) AS present
-    {source} = 1) GROUP BY SeriesId
-),
-grown AS (
-    SELECT {columns}sender, told_apart, points, arrayMap(v -> v > 0, highest) AS present,
-        Start >= fromUnixTimestamp64Milli({{begin:Int64}})
-            OR min(first) OVER (PARTITION BY sender) < first AS born,
-        arrayFill(v -> v > 0, arrayPushFront(highest, if(born, 1, highest[first + 1]))) AS values,
-        arrayMap((v, before) -> if(v < before, v - 1, v - before),
-            arrayPopFront(values), arrayPopBack(values)) AS increase
-    FROM counters INNER JOIN series USING SeriesId
-    UNION ALL
-    SELECT {columns}sender, told_apart, points, arrayMap(c -> c > 0, present), true, [], increase
-    FROM deltas INNER JOIN series USING SeriesId
-)
-SELECT {columns}sender, sum(points) AS points_read, max(points) AS snapshots,
-    maxForEach(present) AS heard, sumForEach(increase) AS grew,
-    groupUniqArrayIf(told_apart, arraySum(arraySlice(increase, {LOOK_BACK + 1})) > 0) AS texts
-FROM grown GROUP BY {columns}sender""",
-        metric=metric,
-        begin=begin,
-        end=asked.end,
-        step=asked.step,
-        **which.parameters,
-    )
-    return _arranged(table, dict(zip(labels, names, strict=True)), steps, asked.step)
-
-
-def _arranged(table: pa.Table, names: Mapping[str, str], steps: int, step: int) -> Increases:
-    rows = table.num_rows
-    found = {label: table[name].to_pylist() if rows else [] for label, name in names.items()}
-    if not rows:
-        empty = np.zeros((0, steps - LOOK_BACK))
-        return Increases(found, empty, empty, np.zeros((0, 2), np.uint64), 0)
-    values = _flat(table, "grew").reshape(rows, steps)
-    present = _flat(table, "heard").reshape(rows, steps) > 0
-    _, sender = np.unique(table["sender"].to_numpy(), return_inverse=True)
-    rates = _rates(values, present, sender, table["snapshots"].to_numpy()) * (1000 / step)
-    told_apart = table["texts"].combine_chunks()
-    owners = np.repeat(np.arange(rows), np.diff(told_apart.offsets.to_numpy()))
+    # Steps begin at whole seconds.
+    bucket = f"intDiv(toUnixTimestamp(Time) - {begin // 1000}, {asked.step // 1000})"
+    steps = (asked.end - asked.start) // asked.step + LOOK_BACK
+    grid = Grid(asked.tier, begin, asked.end, bucket, LOOK_BACK, steps)
+    grown = _grown(reader, metric, grid, labels, which, distinct)
+    rates = _rates(grown.values, grown.heard, grown.series.row_sender, grown.snapshots)
     return Increases(
-        labels=found,
-        values=values[:, LOOK_BACK:],
-        rates=rates[:, LOOK_BACK:],
-        distinct=np.column_stack([owners.astype(np.uint64), _flat(table, "texts")]),
-        points=int(table["points_read"].to_numpy().sum()),
+        labels=grown.series.labels,
+        values=grown.values[:, LOOK_BACK:],
+        rates=rates[:, LOOK_BACK:] * (1000 / asked.step),
+        distinct=grown.pairs,
+        points=grown.points,
     )
 
 
-def _flat(table: pa.Table, name: str) -> NDArray[Any]:
-    """Returns the values of a column of lists, one after the other."""
-    values: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return values
+def totals(
+    reader: Reader, metric: str, asked: Range, labels: Mapping[str, str], which: Which = ALL
+) -> dict[tuple[Any, ...], float]:
+    """Returns how much a metric's counters grew within the whole range, by labels; not zeros.
+
+    As the sum of `increases`, for half of its time: the SQL takes the highest value before the
+    range and the highest in it. So a counter that falls without a new Start is not noticed.
+
+    Args:
+        reader: of the store.
+        metric: its name.
+        asked: the range.
+        labels: SQL over the columns of `kernob_series`, by name.
+        which: series of it.
+
+    Raises:
+        StoreError: as `Reader.read`.
+    """
+    begin = asked.start - LOOK_BACK * asked.step
+    bucket = f"toUnixTimestamp(Time) >= {asked.start // 1000}"
+    grid = Grid(asked.tier, begin, asked.end, bucket, 1, 2)
+    grown = _grown(reader, metric, grid, labels, which)
+    found: dict[tuple[Any, ...], float] = {}
+    keys = zip(*grown.series.labels.values(), strict=True)
+    for key, total in zip(keys, grown.values[:, 1].tolist(), strict=True):
+        if total:
+            found[key] = found.get(key, 0.0) + total
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Grown:
+    """What series did, before rates are made of it.
+
+    Attributes:
+        series: whose it is.
+        values: shape (rows, steps), increases.
+        heard: shape (senders, steps), whether anything came.
+        snapshots: shape (senders,), points of the series that has the most.
+        pairs: as `Increases.distinct`.
+        points: that were read.
+    """
+
+    series: Series
+    values: NDArray[np.float64]
+    heard: NDArray[np.bool_]
+    snapshots: NDArray[np.uint64]
+    pairs: NDArray[np.uint64]
+    points: int
+
+
+def _grown(
+    reader: Reader,
+    metric: str,
+    grid: Grid,
+    labels: Mapping[str, str],
+    which: Which,
+    distinct: str = "''",
+) -> _Grown:
+    series = read_series(reader, metric, grid, labels, which, distinct)
+    values = np.zeros((len(series.row_sender), grid.steps))
+    senders = int(series.sender.max(initial=-1)) + 1
+    heard = np.zeros((senders, grid.steps), np.bool_)
+    snapshots = np.zeros(senders, np.uint64)
+    grown = np.zeros(len(series.ids), np.bool_)
+    points = 0
+    firsts = []
+    for runs in read_runs(reader, metric, grid, series, which):
+        sender = series.sender[runs.series]
+        values += _sums(runs.grew, series.row[runs.series], len(values))
+        heard |= _sums(runs.present, sender, senders) > 0
+        np.maximum.at(snapshots, sender, runs.points)
+        grown[runs.series] |= runs.grew[:, grid.before :].any(axis=1)
+        points += int(runs.points.sum())
+        firsts.append((runs.series, runs.began, runs.first, runs.initial))
+    if firsts:
+        number, began, first, initial = (np.concatenate(part) for part in zip(*firsts, strict=True))
+        # Once all are read it is known when each sender was first heard of.
+        counted = began | (heard.argmax(axis=1)[series.sender[number]] < first)
+        np.add.at(values, (series.row[number], first), np.where(counted, initial, 0))
+        grown[number] |= counted & (initial > 0) & (first >= grid.before)
+    pairs = np.column_stack([series.row[grown].astype(np.uint64), series.told_apart[grown]])
+    return _Grown(series, values, heard, snapshots, np.unique(pairs, axis=0), points)
+
+
+def _sums(values: NDArray[Any], group: NDArray[np.intp], groups: int) -> NDArray[Any]:
+    """Returns the rows of `values` added up by group, shape (groups, steps)."""
+    kind = np.float64 if values.dtype.kind == "f" else np.int64
+    total = np.zeros((groups, values.shape[1]), kind)
+    if len(values):
+        order = np.argsort(group, kind="stable")
+        starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+        total[group[order[starts]]] = np.add.reduceat(values[order], starts, axis=0, dtype=kind)
+    return total
 
 
 def _rates(
     values: NDArray[np.float64],
-    present: NDArray[np.bool_],
+    heard: NDArray[np.bool_],
     sender: NDArray[np.intp],
     snapshots: NDArray[np.uint64],
 ) -> NDArray[np.float64]:
@@ -204,25 +208,27 @@ def _rates(
 
     Args:
         values: shape (rows, steps), increases.
-        present: shape (rows, steps), whether anything was heard.
+        heard: shape (senders, steps), whether anything came.
         sender: shape (rows,), number of each row's sender.
-        snapshots: shape (rows,), points of the row's series that has the most.
+        snapshots: shape (senders,), points of the series that has the most.
     """
     rates = np.full(values.shape, np.nan)
-    for number in range(int(sender.max()) + 1):
-        mine = np.flatnonzero(sender == number)
-        heard = np.flatnonzero(present[mine].any(axis=0))
-        distance = np.diff(heard, prepend=heard[0] - 1)
+    for number, present in enumerate(heard):
+        at = np.flatnonzero(present)
+        if not len(at):
+            continue
+        distance = np.diff(at, prepend=at[0] - 1)
         # Senders that are heard about once a step miss one now and then, since they are not on the
         # dot: such a step is no gap. Nor are those between the points of slow senders.
-        dense = snapshots[mine].max() >= 2 * len(heard)
-        reach = 1 if dense or len(heard) == 1 else 2 * int(distance[1:].min())
+        dense = snapshots[number] >= 2 * len(at) or len(at) == 1
+        reach = 1 if dense else 2 * int(distance[1:].min())
         # Each step that was heard of fills itself and, within reach, the silent ones before it.
         lengths = np.where(distance <= reach, distance, 1)
-        filling = np.repeat(np.arange(len(heard)), lengths)
-        at = heard[filling] - (np.cumsum(lengths)[filling] - 1 - np.arange(len(filling)))
-        per_step = values[mine][:, heard] / distance
-        rates[mine[:, None], at] = per_step[:, filling]
+        filling = np.repeat(np.arange(len(at)), lengths)
+        steps = at[filling] - (np.cumsum(lengths)[filling] - 1 - np.arange(len(filling)))
+        mine = np.flatnonzero(sender == number)
+        per_step = values[mine[:, None], at] / distance
+        rates[mine[:, None], steps] = per_step[:, filling]
     return rates
 
 

@@ -19,7 +19,8 @@ from kernob.queries.marks import marks
 from kernob.queries.model import Line, Traffic, TrafficRow
 from kernob.queries.provenance import provenance
 from kernob.queries.ranges import times
-from kernob.queries.rates import Which, complete_steps, increases
+from kernob.queries.rates import complete_steps, increases, totals
+from kernob.queries.runs import ALL, Which
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,8 +92,10 @@ class Filters:
             ),
         }
         used = {name: (value, sql) for name, (value, sql) in conditions.items() if value}
+        if not used:
+            return ALL
         return Which(
-            " AND ".join(sql for _, sql in used.values()) or "1",
+            " AND ".join(sql for _, sql in used.values()),
             {name: value for name, (value, _) in used.items()},
         )
 
@@ -281,8 +284,8 @@ def moved(
     size, steps = len(number), grown.values.shape[1]
     group = np.array([number[key] for key in grown.labels["key"]], np.intp)
     way = np.array([way != "transmit" for way in grown.labels["direction"]], np.intp)
-    totals = np.zeros((size, 2))
-    np.add.at(totals, (group, way), grown.values.sum(axis=1))
+    moved_totals = np.zeros((size, 2))
+    np.add.at(moved_totals, (group, way), grown.values.sum(axis=1))
     rates = np.zeros((size, 2, steps))
     np.add.at(rates, (group, way), np.nan_to_num(grown.rates))
     heard, active = np.zeros((2, size, steps), np.bool_)
@@ -307,7 +310,7 @@ def moved(
         keys=list(number),
         services=services,
         hosts=[sorted(names - {""}) for names in hosts],
-        totals=totals,
+        totals=moved_totals,
         rates=rates,
         active=active,
         peers=np.bincount(owners, minlength=size),
@@ -364,8 +367,5 @@ def numbers(values: NDArray[np.float64]) -> list[float | None]:
 
 def _calls(reader: Reader, asked: Range, by: Grouping, which: Which) -> dict[str, int]:
     """Returns the calls that moved data within the range, by key."""
-    grown = increases(reader, OPERATIONS, asked, {"key": _KEYS[by]}, which)
-    found: dict[str, int] = {}
-    for key, total in zip(grown.labels["key"], grown.values.sum(axis=1), strict=True):
-        found[key] = found.get(key, 0) + round(total)
-    return found
+    found = totals(reader, OPERATIONS, asked, {"key": _KEYS[by]}, which)
+    return {key: round(count) for (key,), count in found.items()}
