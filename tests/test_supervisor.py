@@ -114,10 +114,24 @@ def test_a_second_signal_does_not_wait(start: Callable[..., Up]) -> None:
 
     up.process.send_signal(signal.SIGTERM)
     up.until("SIGTERM: stopping")
+    time.sleep(0.6)
     up.process.send_signal(signal.SIGTERM)
 
     assert up.process.wait(10) == 0
-    assert "does not stop: killed" not in up.lines()
+    assert "SIGTERM again: killing what still runs" in up.lines()
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(start: Callable[..., Up]) -> None:
+    script = "trap 'sleep 0.3; echo bye; exit 0' TERM; echo pid $$; while :; do sleep 0.05; done"
+    up = start(shell("slow", script))
+    pid_of(up, "slow")
+
+    up.process.send_signal(signal.SIGTERM)
+    up.until("SIGTERM: stopping")
+    up.process.send_signal(signal.SIGTERM)
+
+    assert up.process.wait(10) == 0
+    assert up.lines("slow")[-1] == "bye"
 
 
 def test_a_crashed_part_starts_again_and_later_each_time(start: Callable[..., Up]) -> None:

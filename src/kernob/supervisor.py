@@ -33,6 +33,8 @@ HEALTHY_SECONDS: Final = 60.0
 """A part that ran for so long begins anew with the shortest pause."""
 STOP_SECONDS: Final = 15.0
 """For which a part may take to stop, requests on their way included; then it is killed."""
+AGAIN_SECONDS: Final = 0.5
+"""A signal that comes so soon after the first is the same one; a later one does not wait."""
 LOOK_SECONDS: Final = 0.05
 """Between two looks whether an address is open."""
 LONGEST_LINE: Final = 1 << 20
@@ -107,6 +109,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._looking = [one for one in self._parts if one.part.address]
         self._stopping = False
+        self._asked_at: float | None = None
         self._code = 0
 
     def run(self) -> int:
@@ -245,13 +248,15 @@ class Supervisor:
             if number not in _STOPPING:
                 continue
             name = signal.Signals(number).name
-            if self._stopping:
+            if self._asked_at is not None:
+                if time.monotonic() - self._asked_at < AGAIN_SECONDS:
+                    continue  # timeout(1), for one, sends it to a process and to its group
                 log.warning("%s again: killing what still runs", name)
                 for one in self._parts:
                     _kill(one)
                 continue
             log.info("%s: stopping", name)
-            self._stopping, self._code = True, 0
+            self._stopping, self._code, self._asked_at = True, 0, time.monotonic()
             for one in self._parts:
                 one.start_at = None
 
