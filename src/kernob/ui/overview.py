@@ -61,7 +61,7 @@ _HOST_COLUMNS: Final = (
     Column("host", "Host", "name"),
     Column("state", "Agent", "state", hint="Whether its agent is heard of"),
     Column("services", "Services", "count", wide=True, hint="Moving bytes within the range"),
-    Column("rate", "Rate", "rate", hint="Out and in together, now", why="its agent is gone"),
+    Column("rate", "Rate", "rate", hint="Out and in together, now", why="its agent is silent"),
     Column("line", "Range", "line", hint="Out and in together, over the range"),
 )
 _SENDER_COLUMNS: Final = (
@@ -89,7 +89,7 @@ class _View:
                         _BUSY_COLUMNS,
                         plain=True,
                         bones=BUSY,
-                        empty="No service moved a byte in this range.",
+                        empty="No service moves a byte now.",
                     )
                     self._more_busy = _More()
                 with Element("div"):
@@ -241,7 +241,7 @@ def _busy(row: model.TrafficRow, state: State, drawn: dict[str, int]) -> Row:
 
 
 def _host(row: model.HostRow, state: State) -> Row:
-    rate = None if row.state == "gone" else row.transmit_rate + row.receive_rate
+    rate = None if row.state != "ok" else row.transmit_rate + row.receive_rate
     return Row(
         row.host,
         [

@@ -18,7 +18,7 @@ export default {
     said() {
       if (!this.note) return "How this is known";
       const how = this.note.exact ? "Exact: every byte is counted in the kernel" : "Polled in part: short connections may be missing";
-      return this.lost.length ? `${how}; ${this.lost.length} kinds of loss in this range` : `${how}; nothing lost in this range`;
+      return this.lost.length ? `${how}; ${this.lost.length} kind${this.lost.length === 1 ? "" : "s"} of loss in this range` : `${how}; nothing lost in this range`;
     },
   },
   methods: { seconds: (s) => k.text(s, "seconds") },
