@@ -64,7 +64,14 @@ class Store:
             StoreBusyError: another process holds it.
             StoreError: it can't be opened, or is of a newer Kernob.
         """
-        engine = Embedded(settings.path or default_folder(), settings.database)
+        engine: Engine
+        if settings.url:
+            # Only whoever has a server needs its client.
+            from kernob.store.remote import Remote  # noqa: PLC0415
+
+            engine = Remote(settings)
+        else:
+            engine = Embedded(settings.path or default_folder(), settings.database)
         try:
             schema.prepare(engine, settings)
         except BaseException:
