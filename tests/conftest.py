@@ -1,4 +1,4 @@
-"""What all tests share: which of them this machine can run.
+"""What all tests share: which of them this machine can run, a Collector, and certificates.
 
 A test marked `live` needs a kernel and privileges that let programs be loaded. Elsewhere it is
 skipped with the reason. With `CI=true`, on a machine that can run them, a live test, or one marked
@@ -18,6 +18,7 @@ import pytest
 from collector import Collector
 from kernob.errors import KernelError
 from kernob.kernel.libbpf import library
+from servers import Certificates
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -74,3 +75,37 @@ def collector_binary() -> str:
 @pytest.fixture
 def collector(collector_binary: str, tmp_path: Path) -> Collector:
     return Collector(collector_binary, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*arguments: object) -> None:
+        command = ["openssl", *map(str, arguments)]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    for ca in ("ca", "other"):
+        openssl("req", "-x509", *key, "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-subj",
+                f"/CN={ca}", "-days", 2, "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
+    for name, ca in (("server", "ca"), ("client", "ca"), ("stranger", "other")):
+        extension = folder / f"{name}.ext"
+        extension.write_text(
+            "subjectAltName=IP:127.0.0.1,DNS:localhost\n"
+            "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+        )
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj",
+                f"/CN={name}")  # fmt: skip
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key",
+                "-CAcreateserial", "-extfile", extension.name, "-out", f"{name}.pem",
+                "-days", 2)  # fmt: skip
+    return Certificates(
+        folder / "ca.pem",
+        folder / "server.pem",
+        folder / "server.key",
+        folder / "client.pem",
+        folder / "client.key",
+        folder / "stranger.pem",
+        folder / "stranger.key",
+    )

@@ -17,8 +17,9 @@ CONNECTIONS: Final = 1000
 """Further ones get 503 for their requests; twice as many are not accepted."""
 HEADER_SIZE: Final = 64 << 10
 """Bytes of a request line and its headers."""
-CLIENT_SECONDS: Final = 10.0
-"""How long a client may take to send headers, or the rest of a body that is answered already."""
+CLIENT_SECONDS: Final = 5.0
+"""How long a client may take to send headers, or the rest of a body that is answered already, or to
+read the end of the last answer."""
 
 
 class Connection(HttpToolsProtocol):
@@ -66,10 +67,18 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Starts the time for the rest of a body that nobody waits for."""
-        if self.cycle.more_body:
+        """Starts the time for what is left: of a body that nobody waits for, or of the end."""
+        if self.cycle.more_body or self.transport.is_closing():
             self._hurry()
         super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """Ends the connection once it is idle; TLS would wait for the client to agree."""
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and not self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().shutdown()
 
     def _hurry(self) -> None:
         self._relax()

@@ -39,8 +39,6 @@ BATCH_RECORDS: Final = 50_000
 """What an insert takes at most, but for a single request that is larger."""
 LOT_BYTES: Final = 4 << 20
 """What is a lot: about 20,000 data points, one good insert."""
-REASONS: Final = 32
-"""Different reasons for refusals that are counted apart; further ones are `other`."""
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +56,10 @@ class Figures:
     """What was done since the start; all but `waiting_bytes` only grow.
 
     Attributes:
-        requests: by signal and what became of them: `stored`, `malformed`, `too_large`,
-            `overloaded`, `store_full`, `store_failed`, `timed_out`, `unauthorized`.
-        records: stored, by signal.
+        requests: by signal and what became of them: `stored`, `store_full`, `store_failed`, or the
+            `outcome` of a `RequestError`.
+        records: stored, by signal; what is lost the store counts.
         received_bytes: of the requests that were stored, unpacked, by signal.
-        refused: records that were not stored though the rest of their request was, by signal and
-            reason.
         batches: inserts, by signal.
         insert_seconds: how long they took, by signal.
         waiting_bytes: of requests that are in the server now.
@@ -72,7 +68,6 @@ class Figures:
     requests: Counter[tuple[Signal, str]] = field(default_factory=Counter)
     records: Counter[Signal] = field(default_factory=Counter)
     received_bytes: Counter[Signal] = field(default_factory=Counter)
-    refused: Counter[tuple[Signal, str]] = field(default_factory=Counter)
     batches: Counter[Signal] = field(default_factory=Counter)
     insert_seconds: dict[Signal, float] = field(default_factory=lambda: dict.fromkeys(Signal, 0.0))
     waiting_bytes: int = 0
@@ -295,8 +290,6 @@ class Ingest:
             figures.requests[signal, "stored"] += 1
             figures.records[signal] += item.records - refused.records
             figures.received_bytes[signal] += len(item.body)
-            if refused.records:
-                figures.refused[signal, self._reason(signal, refused.reason)] += refused.records
             if not item.answer.done():
                 item.answer.set_result(refused)
 
@@ -307,10 +300,6 @@ class Ingest:
         elif self._failure and not failure:
             log.info("the store takes requests again")
         self._failure = failure
-
-    def _reason(self, signal: Signal, reason: str) -> str:
-        known = (signal, reason) in self.figures.refused or len(self.figures.refused) < REASONS
-        return reason if known else "other"
 
     async def close(self) -> None:
         """Writes what waits, and ends the threads."""

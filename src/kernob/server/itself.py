@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kernob.server.ingest import Figures
+    from kernob.store.engine import Signal
     from kernob.telemetry.model import AttributeValue
 
 SERVICE: Final = "kernob-server"
@@ -51,8 +52,13 @@ class Figure:
     total: bool = True
 
 
-def figures(did: Figures) -> list[Figure]:
-    """Returns all figures as of now, those of one metric after each other."""
+def figures(did: Figures, losses: Mapping[tuple[Signal, str], int]) -> list[Figure]:
+    """Returns all figures as of now, those of one metric after each other.
+
+    Args:
+        did: what was taken and stored.
+        losses: the store's `losses`.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     memory = int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
     found = [
@@ -72,7 +78,7 @@ def figures(did: Figures) -> list[Figure]:
         ]
     for metric, unit, name, by_both in (
         ("kernob.server.requests", "{request}", "kernob.outcome", did.requests),
-        ("kernob.server.refused", "{record}", "kernob.reason", did.refused),
+        ("kernob.server.lost", "{record}", "kernob.reason", losses),
     ):
         found += [
             Figure(metric, unit, value, {"kernob.signal": signal, name: what})

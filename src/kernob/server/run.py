@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 import uvloop
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from kernob.access import Access
 from kernob.errors import KernobError
 from kernob.identity import host
 from kernob.server import itself, otlp, otlp_http
+from kernob.server.api import make_app
 from kernob.server.connection import CONNECTIONS, Connection
 from kernob.server.ingest import Ingest
 from kernob.server.otlp_grpc import GrpcServer
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-    from starlette.requests import Request
     from starlette.types import ASGIApp
 
     from kernob.config import Loaded
@@ -138,13 +135,12 @@ class Server:
             await self.ingest.close()
 
     def _app(self) -> ASGIApp:
-        app = Starlette(routes=[Route("/health", _health), Route("/ready", self._ready)])
+        def figures() -> list[itself.Figure]:
+            return itself.figures(self.ingest.figures, self.store.losses())
+
+        app = make_app(self.store, self._access, figures, self._started)
         app.router.routes[:0] = otlp_http.routes(self.ingest, self._access)
         return app
-
-    async def _ready(self, _: Request) -> Response:
-        await asyncio.to_thread(self.store.reader().read, "SELECT 1")
-        return PlainTextResponse("ok\n")
 
     async def _publish(self) -> None:
         """Stores the server's own figures, as if somebody sent them."""
@@ -152,7 +148,7 @@ class Server:
         of = {**host.resource(os.environ), "service.name": itself.SERVICE}
         while True:
             await asyncio.sleep(FIGURES_SECONDS)
-            figures = itself.figures(self.ingest.figures)
+            figures = itself.figures(self.ingest.figures, self.store.losses())
             body = itself.request(of, figures, self._started).SerializeToString()
             try:
                 with self.ingest.room(Signal.METRICS) as room:
@@ -165,10 +161,6 @@ class Server:
 def _stop(number: int, stop: asyncio.Event) -> None:
     log.info("%s: stopping", signal.Signals(number).name)
     stop.set()
-
-
-async def _health(_: Request) -> Response:
-    return PlainTextResponse("ok\n")
 
 
 class _Http(uvicorn.Server):
