@@ -7,14 +7,18 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kernob import config
+from kernob.cli import flags_of, where
 from servers import free_port
 
 KERNOB = str(Path(sys.executable).with_name("kernob"))
+SOURCE = Path(__file__).parents[1] / "src"
 FIELDS = {"pid", "service", "transmit", "receive"}
 
 
@@ -117,3 +121,33 @@ def test_the_live_table_needs_a_terminal() -> None:
     assert done.returncode == 1
     assert "use --once" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["up", "server", "pages", "store sizes"])
+def test_without_the_servers_packages_it_says_how_to_get_them(tmp_path: Path, command: str) -> None:
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if package.name not in ("chdb", "nicegui"):
+            (tmp_path / package.name).symlink_to(package)
+    # An interpreter that knows only these.
+    code = (
+        f"import sys, os; sys.path[:0] = [{str(tmp_path)!r}, {str(SOURCE)!r}]; "
+        f"sys.argv = ['kernob', *{command.split()!r}]; from kernob.cli import main; main()"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.endswith("not installed (chdb, nicegui): pip install 'kernob[server]'\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_store_is_a_folder_or_a_url() -> None:
+    variables = {"KERNOB_STORE_URL": "http://elsewhere:8123", "KERNOB_STORE_PATH": "/one"}
+
+    folder = config.load(None, variables, flags_of(**where("/two"))).config.store
+    url = config.load(None, variables, flags_of(**where("https://here:8443"))).config.store
+
+    assert (folder.url, folder.path) == ("", Path("/two"))
+    assert url.url == "https://here:8443"
