@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kernob.rates import metered
 from kernob.top.app import TopApp
 from kernob.top.columns import view_of
 from kernob.top.remote import traffic_from_agent
@@ -38,7 +39,7 @@ async def picture(
 ) -> None:
     """Writes what `kernob top` shows of `source` after some seconds and keys to `path`."""
     os.environ.pop("NO_COLOR", None)
-    app = TopApp(source, view=view_of(by), theme=LIGHT if light else DARK)
+    app = TopApp(metered(source), view=view_of(by), theme=LIGHT if light else DARK)
     async with app.run_test(size=size) as pilot:
         await asyncio.sleep(seconds)
         await pilot.press(*keys)

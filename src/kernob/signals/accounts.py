@@ -425,7 +425,7 @@ class Accounts:
         owned = rows[self._process_group[rows] >= 0]
         moved = np.zeros((self._process_groups, 2), np.uint64)
         np.add.at(moved, self._process_group[owned], self._bytes[owned])
-        used = moved.any(axis=1)
+        used = np.asarray(moved.any(axis=1))
         if self._alive is None or (used & ~self._process_used[: len(used)]).any():
             self._process_used[: len(used)] |= used
             shown = [group for group in self._process_series if self._process_used[group]]

@@ -92,8 +92,8 @@ class Itself:
         array = np.array(list(values.values()), np.int64 if whole else np.float64)
         return Points(metric, series, array)
 
-    def _series_of(self, own: dict[str, AttributeValue]) -> Series:
-        key = attributes(own)
+    def _series_of(self, own: Mapping[str, AttributeValue]) -> Series:
+        key = attributes(dict(own))
         found = self._series.get(key)
         if found is None:
             found = self._series[key] = Series(self._resource, key, self._start)
