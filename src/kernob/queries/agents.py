@@ -14,6 +14,7 @@ from kernob.queries.model import AgentPart, AgentRow, Agents
 from kernob.queries.provenance import at_host, provenance
 from kernob.queries.ranges import times
 from kernob.queries.rates import complete_steps, increases, totals
+from kernob.store.store import REASONS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,13 +130,18 @@ def state(last: int, interval: int, now: int) -> State:
 def refused(reader: Reader, asked: Range) -> dict[str, float]:
     """Returns the records that the server refused within the range, by signal and reason."""
     found = reader.read(
-        "SELECT concat(Signal, ': ', Reason) AS reason, toFloat64(sum(Records)) AS records "
+        "SELECT toString(Signal) AS signal, toString(Reason) AS reason, "
+        "toFloat64(sum(Records)) AS records "
         "FROM kernob_refused WHERE Time >= fromUnixTimestamp64Milli({start:Int64}) "
-        "AND Time < fromUnixTimestamp64Milli({end:Int64}) GROUP BY reason HAVING records > 0",
+        "AND Time < fromUnixTimestamp64Milli({end:Int64}) "
+        "GROUP BY signal, reason HAVING records > 0",
         start=asked.start,
         end=asked.end,
     )
-    return {row["reason"]: row["records"] for row in found.to_pylist()}
+    return {
+        f"{row['signal']}: {REASONS.get(row['reason'], row['reason'])}": row["records"]
+        for row in found.to_pylist()
+    }
 
 
 def _table(asked: Range, now: int) -> str:

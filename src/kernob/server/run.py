@@ -154,6 +154,7 @@ class Server:
                 with self.ingest.room(Signal.METRICS) as room:
                     room.take(len(body))
                     await self.ingest.take(metrics, room, body)
+                await asyncio.to_thread(self.store.write_losses)
             except KernobError as error:
                 log.debug("the server's own figures were not stored: %s", error)
 
