@@ -319,9 +319,14 @@ def _lost(lost: Mapping[str, float]) -> Badge:
 def _losses(lost: Mapping[str, float]) -> list[tuple[str, str, Look]]:
     """Returns each reason in words with its count, the largest first."""
     worst = sorted(lost.items(), key=lambda item: -item[1])
-    return [(reason.replace("_", " "), f"{n:,.0f}", "attention") for reason, n in worst] or [
+    return [(_words(reason), f"{n:,.0f}", "attention") for reason, n in worst] or [
         ("nothing lost", "", "calm")
     ]
+
+
+def _words(reason: str) -> str:
+    """Returns a reason in words; some are words already."""
+    return reason if " " in reason else reason.replace("_", " ")
 
 
 def _parts(parts: Sequence[model.AgentPart]) -> list[tuple[str, str, Look]]:

@@ -75,48 +75,49 @@ _SENDER_COLUMNS: Final = (
 class _View:
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
+        self._findings = _Findings()
         self._begin = _beginning(shell.server)
-        with Element("div") as self._all:
-            self._findings = _Findings()
-            with Element("div").classes("k-split"):
-                with Element("div"):
-                    TextElement(tag="h2", text="Busiest services").classes("k-over")
-                    self._chart = Chart(shell, "Busiest services", height=216, legend="none")
-                    self._known = Known()
-                    self._busy = Table(
-                        shell,
-                        "Busy now",
-                        _BUSY_COLUMNS,
-                        plain=True,
-                        bones=BUSY,
-                        empty="No service moves a byte now.",
-                    )
-                    self._more_busy = _More()
-                with Element("div"):
-                    self._hosts = Table(
-                        shell,
-                        "Hosts",
-                        _HOST_COLUMNS,
-                        name="host.",
-                        plain=True,
-                        bones=2,
-                        empty="No agent was heard of in this range: choose a longer one.",
-                    )
-                    self._more_hosts = _More()
-                    self._senders = Table(
-                        shell,
-                        "Other OTLP senders",
-                        _SENDER_COLUMNS,
-                        name="sender.",
-                        plain=True,
-                        bones=2,
-                        empty="No application sent OTLP of its own in this range.",
-                    )
+        with Element("div").classes("k-split") as self._all:
+            with Element("div"):
+                TextElement(tag="h2", text="Busiest services").classes("k-over")
+                self._chart = Chart(shell, "Busiest services", height=216, legend="none")
+                self._known = Known()
+                self._busy = Table(
+                    shell,
+                    "Busy now",
+                    _BUSY_COLUMNS,
+                    plain=True,
+                    bones=BUSY,
+                    empty="No service moves a byte now.",
+                )
+                self._more_busy = _More()
+            with Element("div"):
+                self._hosts = Table(
+                    shell,
+                    "Hosts",
+                    _HOST_COLUMNS,
+                    name="host.",
+                    plain=True,
+                    bones=2,
+                    empty="No agent was heard of in this range: choose a longer one.",
+                )
+                self._more_hosts = _More()
+                self._senders = Table(
+                    shell,
+                    "Other OTLP senders",
+                    _SENDER_COLUMNS,
+                    name="sender.",
+                    plain=True,
+                    bones=2,
+                    empty="No application sent OTLP of its own in this range.",
+                )
 
     def show(self, answer: model.Overview) -> None:
         state = self._shell.state
         self._begin.set_visibility(answer.empty)
         self._all.set_visibility(not answer.empty)
+        # All that came may have been refused: then nothing is stored, and that is said.
+        self._findings.set_visibility(bool(answer.findings) or not answer.empty)
         self._findings.show(answer, state)
         totals = {row.name: row.transmit + row.receive for row in answer.busy}
         series = [_series(line, totals.get(line.name)) for line in answer.lines]
