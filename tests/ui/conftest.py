@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,6 @@ from ui import truth as known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from ui.truth import Truth
 
@@ -28,8 +28,24 @@ if TYPE_CHECKING:
 expect.set_options(timeout=20_000)
 
 
+class Address(str):
+    """Where pages are.
+
+    Attributes:
+        pid: of their process.
+    """
+
+    __slots__ = ("pid",)
+    pid: int
+
+    def resident(self) -> int:
+        """Returns the bytes of memory that the process holds."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) << 10
+
+
 @contextlib.contextmanager
-def pages_of(url: str, log: Path, host: str = "127.0.0.1", **environ: str) -> Iterator[str]:
+def pages_of(url: str, log: Path, host: str = "127.0.0.1", **environ: str) -> Iterator[Address]:
     """Runs the pages of a server; yields their URL."""
     port = free_port()
     command = [sys.executable, "-m", "kernob", "pages"]
@@ -42,7 +58,9 @@ def pages_of(url: str, log: Path, host: str = "127.0.0.1", **environ: str) -> It
         try:
             wait_until(lambda: is_open(port) or process.poll() is not None, log.read_text, 30)
             assert process.poll() is None, log.read_text()[-4000:]
-            yield f"http://127.0.0.1:{port}"
+            address = Address(f"http://127.0.0.1:{port}")
+            address.pid = process.pid
+            yield address
         finally:
             process.terminate()
             process.wait(10)
@@ -60,7 +78,7 @@ def truth(serving: Serving) -> Truth:
 
 
 @pytest.fixture(scope="session")
-def pages(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def pages(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     with pages_of(serving.url, tmp_path_factory.mktemp("pages") / "log") as url:
         yield url
 

@@ -92,6 +92,18 @@ def test_the_form_leads_to_no_other_site(guarded: str, there: str) -> None:
     assert answer.headers["Location"] == "/"
 
 
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("localhost", 200), ("127.0.0.1:8420", 200), ("[::1]:8420", 200), ("evil.example", 421)],
+)
+def test_without_a_token_only_the_hosts_own_names_are_answered(
+    pages: str, name: str, status: int
+) -> None:
+    answer = httpx.get(f"{pages}/api/openapi.json", headers={"Host": name}, trust_env=False)
+
+    assert answer.status_code == status
+
+
 def test_off_loopback_it_does_not_listen_unguarded(serving: Serving, tmp_path: Path) -> None:
     with (
         pytest.raises(AssertionError, match="nothing guards it"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from ui.conftest import Watched, pages_of
+from ui.conftest import Address, Watched, pages_of
 from ui.test_traffic import drawn, totals
 
 if TYPE_CHECKING:
@@ -210,7 +210,9 @@ def test_two_browsers_do_not_disturb_each_other(browse: Callable[..., Page], tru
     expect(other.get_by_role("heading", level=1)).to_have_text("Traffic")
 
 
-def test_a_tab_left_open_does_not_grow(browse: Callable[..., Page], truth: Truth) -> None:
+def test_a_tab_left_open_does_not_grow(
+    browse: Callable[..., Page], truth: Truth, pages: Address
+) -> None:
     del truth
     page = browse("/traffic?from=now-1h")
     page.wait_for_selector("tr[data-key]")
@@ -232,9 +234,11 @@ def test_a_tab_left_open_does_not_grow(browse: Callable[..., Page], truth: Truth
     refresh(10)
     nodes, before = page.evaluate("document.querySelectorAll('*').length"), heap()
     elements = page.evaluate("Object.keys(mounted_app.elements).length")
+    resident = pages.resident()
     refresh(60)
 
     assert heap() - before < 1_000_000
+    assert pages.resident() - resident < 8_000_000
     assert page.evaluate("document.querySelectorAll('*').length") == nodes
     assert page.evaluate("Object.keys(mounted_app.elements).length") == elements
 

@@ -1,5 +1,9 @@
 """Who may see the pages: on loopback everybody on the host, elsewhere who has the token.
 
+Everybody on the host is not every site that a browser on the host has open: without a token the
+pages answer only under this host's own names, so that none can pass itself off as them (DNS
+rebinding).
+
 A browser gets a form once and a cookie after it. The cookie is the time it ends, signed with a key
 that is made at the start and kept nowhere: it holds no secret, and a restart asks again. With
 certificates of clients nothing more is asked for than what TLS has checked already.
@@ -10,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import ipaddress
 import secrets
 import time
 from html import escape
@@ -33,6 +38,7 @@ LARGEST_FORM: Final = 4096
 WAIT: Final = 0.5
 """Seconds that a wrong token takes."""
 
+_STRANGE: Final = "Under this name only with a token: use 127.0.0.1, or set pages.token_file\n"
 _FORM: Final = (Path(__file__).parent / "web" / "login.html").read_text("utf-8")
 
 
@@ -53,23 +59,24 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, or passes on."""
-        if not self._asks or scope["type"] == "lifespan":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         connection = HTTPConnection(scope)
-        if self._known(connection):
+        strange = not self._asks and not self._secure and not _own(connection.url.hostname or "")
+        if not strange and (not self._asks or self._known(connection)):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
+        elif strange:
+            await PlainTextResponse(_STRANGE, 421)(scope, receive, send)
         elif scope["path"] == "/login" and scope["method"] == "POST":
             await (await self._login(Request(scope, receive)))(scope, receive, send)
         elif "text/html" in connection.headers.get("accept", ""):
             await _form(_local(_asked(connection)))(scope, receive, send)
         else:
-            refused = PlainTextResponse(
-                "Unauthorized\n", 401, headers={"WWW-Authenticate": "Bearer"}
-            )
-            await refused(scope, receive, send)
+            headers = {"WWW-Authenticate": "Bearer"}
+            await PlainTextResponse("Unauthorized\n", 401, headers)(scope, receive, send)
 
     def _known(self, connection: HTTPConnection) -> bool:
         if self._access.allows(connection.headers.get("authorization", "")):
@@ -110,6 +117,15 @@ def _form(there: str, *, wrong: bool = False) -> HTMLResponse:
     said = "<p role='alert'>That is not the token.</p>" if wrong else ""
     page = _FORM.replace("{next}", escape(there)).replace("{wrong}", said)
     return HTMLResponse(page, 401, headers={"Cache-Control": "no-store"})
+
+
+def _own(name: str) -> bool:
+    """Returns whether a name can only mean the host that was connected to."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+    return True
 
 
 def _asked(connection: HTTPConnection) -> str:
