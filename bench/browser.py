@@ -18,17 +18,20 @@ PATIENCE: Final = 60_000
 """Milliseconds until what is waited for is given up."""
 PAINTED: Final = """
 (() => {
-  const small = new OffscreenCanvas(64, 32).getContext("2d", { willReadFrequently: true });
+  const copy = new OffscreenCanvas(1, 1);
+  const pen = copy.getContext("2d", { willReadFrequently: true });
   const coloured = (canvas) => {
-    small.clearRect(0, 0, 64, 32);
-    small.drawImage(canvas, 0, 0, 64, 32);
-    const { data } = small.getImageData(0, 0, 64, 32);
+    copy.width = canvas.width;
+    copy.height = canvas.height;
+    pen.drawImage(canvas, 0, 0);
+    const { data } = pen.getImageData(0, 0, copy.width, copy.height);
     let count = 0;
     for (let i = 0; i < data.length; i += 4) {
-      const [red, green, blue] = data.subarray(i, i + 3);
-      if (Math.max(red, green, blue) - Math.min(red, green, blue) > 30) count++;
+      const red = data[i], green = data[i + 1], blue = data[i + 2];
+      const spread = Math.max(red, green, blue) - Math.min(red, green, blue);
+      if (spread > 40 && data[i + 3] > 150) count++;
     }
-    return count > 10;
+    return count > 20;
   };
   const look = () => {
     const canvases = [...document.querySelectorAll("canvas")].filter((c) => c.width && c.height);

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from bench.kernob import Site
     from kernob.ui.state import State
 
-RANGES: Final = {"15 min": "last=15m", "24 h": "last=24h", "7 d": "last=7d"}
+RANGES: Final = {
+    "15 min": "from=now-15m&to=now",
+    "24 h": "from=now-24h&to=now",
+    "7 d": "from=now-7d&to=now",
+}
 SERVICE: Final = "service-042"
 ASKS: Final[dict[str, Callable[[State], source.Ask[Any]]]] = {
     "traffic by service": lambda state: source.traffic(state, "service"),
@@ -34,8 +38,8 @@ ASKS: Final[dict[str, Callable[[State], source.Ask[Any]]]] = {
 }
 PAGES: Final = {
     "Traffic, 15 min": "/traffic?live=off",
-    "Traffic, 24 h": "/traffic?last=24h&live=off",
-    "Traffic, 7 d": "/traffic?last=7d&live=off",
+    "Traffic, 24 h": f"/traffic?{RANGES['24 h']}&live=off",
+    "Traffic, 7 d": f"/traffic?{RANGES['7 d']}&live=off",
     "Overview": "/",
 }
 

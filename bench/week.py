@@ -19,6 +19,8 @@ from kernob.config import Store as StoreSettings
 from kernob.store.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bench.kernob import Site
     from kernob.store.engine import Engine
 
@@ -27,21 +29,17 @@ HOSTS: Final = 4
 AGENTS: Final = 20
 INTERVAL: Final = 15
 TIERS: Final = {"_1m": 60, "_5m": 300, "_1h": 3600}
-# A counter's rate is its own, from one byte to 100 kB per second, and swings by a fifth.
+# A counter's rate is its own, and its service's, from one byte to 1 MB per second; it swings.
 _GROWN: Final = """
-floor(multiIf(value = 0, 0, startsWith(MetricName, 'kernob.agent'), 0.01,
-    exp10(SeriesId % 1000 / 200)) * (moment - {start} + 800 * sin(moment / 4000 + SeriesId % 7)))"""
-# A block of series becomes as many points as a moment has series: small ones keep memory small.
-_SETTINGS: Final = "SETTINGS max_block_size = 32"
-_SERIES: Final = f"""
+floor(multiIf(Value = 0, 0, startsWith(MetricName, 'kernob.agent'), 0.01,
+    exp10(SeriesId % 1000 / 500 + Of % 100 / 25))
+    * (moment - {start} + 800 * sin(moment / 4000 + SeriesId % 7)))"""
+_POINTS: Final = f"""
 SELECT MetricName, SeriesId, toDateTime64({{start}}, 3) AS Start,
     arrayJoin(range(toUInt32({{first}}), toUInt32({{end}}), {{step}})) AS moment,
-    if(monotonic, {_GROWN}, value) AS grown
-FROM (
-    SELECT MetricName, SeriesId, any(IsMonotonic) AS monotonic, any(Value) AS value
-    FROM otel.kernob_points INNER JOIN otel.kernob_series USING (MetricName, SeriesId)
-    WHERE ServiceName = 'kernob-agent' AND Time > toDateTime({{began}})
-    GROUP BY MetricName, SeriesId ORDER BY MetricName, SeriesId)"""
+    if(IsMonotonic, {_GROWN}, Value) AS grown
+FROM otel.bench_series WHERE Number >= {{low}} AND Number < {{high}}"""
+_ROWS_AT_ONCE: Final = 2_000_000
 
 
 def fill(site: Site, *, days: int = 7) -> None:
@@ -62,28 +60,45 @@ def _compute(engine: Engine, now: int, days: int) -> None:
     # The views are there again when the server opens the store.
     for tier in TIERS:
         engine.command(f"DROP VIEW otel.kernob_rollup{tier}")
-    start = now - days * DAY - 3600
-    for day in range(days + 1):
+    engine.command(
+        "CREATE TABLE otel.bench_series ENGINE = Memory AS SELECT *, "
+        "rowNumberInAllBlocks() AS Number FROM (SELECT MetricName, SeriesId, Value, IsMonotonic, "
+        "cityHash64(CAST(Service, 'String')) AS Of FROM otel.kernob_points "
+        "INNER JOIN otel.kernob_series USING (MetricName, SeriesId) WHERE Host != '' "
+        "ORDER BY MetricName, SeriesId)"
+    )
+    for tier in ("", *TIERS):
+        engine.command(f"TRUNCATE TABLE otel.kernob_points{tier}")
+    for day in range(1, days + 1):
         engine.command(
-            "INSERT INTO otel.kernob_series SELECT * REPLACE "
-            f"(toDate({now - day * DAY}) AS Day) FROM otel.kernob_series "
-            f"WHERE Day = toDate({now}) AND toDate({now - day * DAY}) != toDate({now})"
+            f"INSERT INTO otel.kernob_series SELECT * REPLACE (toDate({now - day * DAY}) AS Day) "
+            f"FROM otel.kernob_series WHERE Day = toDate({now})"
         )
+    start = now - days * DAY - 3600
     for tier, step in TIERS.items():
         for day in range(days, 0, -1):
-            rows = _SERIES.format(
-                start=start, step=step, began=now - 60,
-                first=(now - day * DAY) // step * step, end=now - (day - 1) * DAY,
-            )  # fmt: skip
-            engine.command(
-                f"INSERT INTO otel.kernob_points{tier} SELECT MetricName, SeriesId, Start, "
-                f"toDateTime(moment), grown, grown, 1 FROM ({rows}) {_SETTINGS}"
-            )
-    rows = _SERIES.format(start=start, step=INTERVAL, began=now - 60, first=now - DAY, end=now)
-    engine.command(
-        f"INSERT INTO otel.kernob_points SELECT MetricName, SeriesId, Start, "
-        f"toDateTime64(moment, 3), grown FROM ({rows}) {_SETTINGS}"
-    )
+            first, end = now - day * DAY, now - (day - 1) * DAY
+            for rows in _rows(start, first // step * step, end, step):
+                engine.command(
+                    f"INSERT INTO otel.kernob_points{tier} SELECT MetricName, SeriesId, Start, "
+                    f"toDateTime(moment), grown, grown, 1 FROM ({rows})"
+                )
+    for rows in _rows(start, now - DAY, now, INTERVAL):
+        engine.command(
+            "INSERT INTO otel.kernob_points SELECT MetricName, SeriesId, Start, "
+            f"toDateTime64(moment, 3), grown FROM ({rows})"
+        )
+    engine.command("DROP TABLE otel.bench_series")
+
+
+def _rows(start: int, first: int, end: int, step: int) -> Iterator[str]:
+    """Yields SELECTs of all points within a day, some million rows each: memory is bounded."""
+    series = HOSTS * bodies.SERIES + AGENTS * fleet.SERIES
+    at_once = _ROWS_AT_ONCE * step // DAY
+    for low in range(0, series, at_once):
+        yield _POINTS.format(
+            start=start, first=first, end=end, step=step, low=low, high=low + at_once
+        )
 
 
 def _post(site: Site, body: bytes) -> None:
