@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 from kernob.errors import StoreError
 from kernob.store import schema
 from kernob.store.engine import Limits, Signal
+from kernob.store.tables import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from kernob.store.schema import Table
     from kernob.store.store import Store
+    from kernob.store.tables import Table
 
 _PATIENT: Final = Limits(seconds=3600, memory=1 << 30, rows=10_000_000)
 _DERIVED: Final = ("otel_traces_trace_id_ts",)
@@ -82,7 +83,7 @@ class TableFile:
 
 
 def sizes(store: Store) -> list[TableSize]:
-    """Returns the size of each table, in the order of `schema.TABLES`.
+    """Returns the size of each table, in the order of `TABLES`.
 
     Raises:
         StoreError: the store can't be read.
@@ -97,7 +98,7 @@ def sizes(store: Store) -> list[TableSize]:
     ).to_pylist()
     on_disk = {row["table"]: int(row["bytes"]) for row in answer}
     found = []
-    for table in schema.TABLES:
+    for table in TABLES:
         (row,) = read(
             f"SELECT count() AS n, toUnixTimestamp(min({table.time})) AS oldest, "
             f"toUnixTimestamp(max({table.time})) AS newest FROM {settings.database}.{table.name}"
@@ -158,7 +159,7 @@ def drop(
         raise StoreError("what to drop is not said", remedy="give a signal, a service or a time")
     settings = store.settings
     dropped = []
-    for table in reversed(schema.TABLES):
+    for table in reversed(TABLES):
         if signal not in (None, table.signal):
             continue
         conditions = _conditions(table, service, before, settings.database)
@@ -242,9 +243,7 @@ def import_(store: Store, folder: Path) -> list[TableFile]:
 
 def _exported() -> list[Table]:
     return [
-        table
-        for table in schema.TABLES
-        if table.name.startswith("otel_") and table.name not in _DERIVED
+        table for table in TABLES if table.name.startswith("otel_") and table.name not in _DERIVED
     ]
 
 

@@ -45,7 +45,7 @@ def records(signal: Signal, body: bytes, kind: str = "") -> int:
     Args:
         signal: what the request carries.
         body: the request, well-formed.
-        kind: of metrics, one of `schema.KINDS`; empty for all.
+        kind: of metrics, one of `tables.KINDS`; empty for all.
     """
     request = _MESSAGES[signal].FromString(body)
     if signal == Signal.METRICS:

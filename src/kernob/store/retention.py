@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from kernob.store import schema
 from kernob.store.engine import Limits, Signal
+from kernob.store.tables import TABLES
 
 if TYPE_CHECKING:
     from kernob.store.store import Store
@@ -80,7 +81,7 @@ def _within_limit(store: Store) -> list[Dropped]:
 def _partitions(store: Store) -> list[Dropped]:
     """Returns all partitions of all tables, as if they were dropped."""
     settings = store.settings
-    signals = {schema.stored(table.name, settings): table.signal for table in schema.TABLES}
+    signals = {schema.stored(table.name, settings): table.signal for table in TABLES}
     parts = store.reader(Limits(seconds=60)).read(
         "SELECT table, partition, sum(rows) AS rows, sum(bytes_on_disk) AS bytes "
         "FROM system.parts WHERE active AND database = {database:String} "

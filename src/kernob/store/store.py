@@ -15,6 +15,8 @@ from kernob.errors import QueryCancelledError, StoreDataError, StoreError
 from kernob.store import decode, guard, nested, requests, schema
 from kernob.store.embedded import Embedded, default_folder
 from kernob.store.engine import Limits, Refused, Signal, Source
+from kernob.store.survey import FUTURE, REFUSALS, Bounds, survey
+from kernob.store.tables import KINDS, SEEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from kernob import config
     from kernob.store.engine import Engine, Reader
+    from kernob.store.survey import Statement
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +100,7 @@ class Store:
         """
         now = time.time_ns()
         keep = int(getattr(self.settings, f"{signal}_retention"))
-        bounds = decode.Bounds(now - keep * 10**9, now + decode.FUTURE)
+        bounds = Bounds(now - keep * 10**9, now + FUTURE)
         if signal == Signal.PROFILES:
             # A request has one dictionary for all its profiles: requests can't be put together.
             refused = [self._write_together(signal, [body], bounds)[0] for body in bodies]
@@ -107,7 +110,7 @@ class Store:
         return [_answer(counts) for counts in refused]
 
     def _write_together(
-        self, signal: Signal, bodies: Sequence[bytes], bounds: decode.Bounds
+        self, signal: Signal, bodies: Sequence[bytes], bounds: Bounds
     ) -> list[Counter[str]]:
         """Returns what was refused of each body, by reason."""
         message = decode.MESSAGES[signal]
@@ -132,30 +135,31 @@ class Store:
                     lost["data"] += self._insert_alone(signal, statement, one)
         return refused
 
-    def _survey(self, signal: Signal, body: bytes, bounds: decode.Bounds) -> dict[str, list[int]]:
-        """Returns the columns of `decode.survey`."""
-        survey = decode.survey(signal, bounds)
-        source = Source(survey.structure, decode.SCHEMA, decode.MESSAGES[signal], body)
-        columns: dict[str, list[int]] = self.engine.select(survey.sql, source).to_pydict()
+    def _survey(self, signal: Signal, body: bytes, bounds: Bounds) -> dict[str, list[int]]:
+        """Returns the columns of `survey`."""
+        statement = survey(signal, bounds)
+        source = Source(statement.structure, decode.SCHEMA, decode.MESSAGES[signal], body)
+        columns: dict[str, list[int]] = self.engine.select(statement.sql, source).to_pydict()
         return columns
 
     def _statements(
-        self, signal: Signal, counts: Mapping[str, Sequence[int]], bounds: decode.Bounds
-    ) -> list[decode.Statement]:
+        self, signal: Signal, counts: Mapping[str, Sequence[int]], bounds: Bounds
+    ) -> list[Statement]:
         database = self.settings.database
         if signal == Signal.METRICS:
             return [
-                decode.metrics(database, kind, bounds)
-                for kind in schema.KINDS
+                decode.metrics(database, kind, bounds, exemplars=any(counts["exemplars"]))
+                for kind in KINDS
                 if any(counts.get(kind, ()))
             ]
         if not any(counts.get("records", ())):
             return []
         if signal == Signal.TRACES:
-            return [decode.traces(database, bounds)]
+            events, links = any(counts["events"]), any(counts["links"])
+            return [decode.traces(database, bounds, events=events, links=links)]
         return [decode.logs(database, bounds)] if signal == Signal.LOGS else []
 
-    def _insert_profiles(self, whole: bytes, body: bytes, bounds: decode.Bounds) -> None:
+    def _insert_profiles(self, whole: bytes, body: bytes, bounds: Bounds) -> None:
         """Stores a request of profiles: as it came, and what is known of each profile."""
         name = hashlib.blake2b(whole, digest_size=16).hexdigest()
         database = self.settings.database
@@ -164,11 +168,11 @@ class Store:
         statement = decode.profiles(database, name, bounds)
         self._insert(statement, decode.MESSAGES[Signal.PROFILES], body)
 
-    def _insert(self, statement: decode.Statement, message: str, body: bytes) -> None:
+    def _insert(self, statement: Statement, message: str, body: bytes) -> None:
         source = Source(statement.structure, decode.SCHEMA, message, body)
         self.engine.insert(statement.sql, source)
 
-    def _insert_alone(self, signal: Signal, statement: decode.Statement, body: bytes) -> int:
+    def _insert_alone(self, signal: Signal, statement: Statement, body: bytes) -> int:
         """Returns how many records of the statement's kind the store could not read."""
         try:
             self._insert(statement, decode.MESSAGES[signal], nested.to_text(signal, body))
@@ -203,7 +207,7 @@ class Store:
             return
         self._day = today
         on = schema.on_cluster(self.settings)
-        self.engine.command(f"TRUNCATE TABLE {self.settings.database}.kernob_seen{on}")
+        self.engine.command(f"TRUNCATE TABLE {self.settings.database}.{SEEN}{on}")
 
     def _many_series(self) -> bool:
         answer = self.reader().read(
@@ -327,7 +331,7 @@ def _refused(
 ) -> list[Counter[str]]:
     """Returns what each body holds that can't be stored, by reason, from the survey's columns."""
     refused: list[Counter[str]] = [Counter() for _ in bodies]
-    reasons = [reason for reason in ("time", "trace", "span") if any(counts.get(reason, ()))]
+    reasons = [reason for reason in REFUSALS if any(counts.get(reason, ()))]
     empty = counts.get("empty", ())
     if not reasons and not any(empty):
         return refused
