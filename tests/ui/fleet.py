@@ -113,6 +113,8 @@ class Host:
         for number in range(1, self.snapshots + 1):
             at = self.last - (self.snapshots - number) * self.interval
             for name, values in self.at(number).items():
+                if not values:
+                    continue
                 metric = scope.metrics.add(name=name)
                 if name in TOTALS:
                     metric.sum.is_monotonic = True
