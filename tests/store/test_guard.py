@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from kernob import config
 from kernob.errors import QueryError
 from kernob.store import guard
 from kernob.store.engine import Limits, Signal
 from kernob.store.store import Store
 from store.otlp import one, traces
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    opened = Store.open(config.Store(path=tmp_path_factory.mktemp("store")))
+    opened.write(Signal.TRACES, [traces({})])
+    yield opened
+    opened.close()
 
 
 @pytest.mark.parametrize(
@@ -24,8 +34,6 @@ from store.otlp import one, traces
     ],
 )
 def test_selects_are_answered(store: Store, sql: str) -> None:
-    store.write(Signal.TRACES, [traces({})])
-
     assert store.query(sql).to_pylist() == [{"n": 1}]
 
 
@@ -52,7 +60,6 @@ def test_selects_are_answered(store: Store, sql: str) -> None:
     ],
 )
 def test_everything_else_is_refused(store: Store, tmp_path: Path, sql: str) -> None:
-    store.write(Signal.TRACES, [traces({})])
     file = tmp_path / "out"
 
     with pytest.raises(QueryError):
