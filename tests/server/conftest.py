@@ -29,6 +29,7 @@ class Receiver:
     Attributes:
         server: the server.
         url: of HTTP.
+        client: for HTTP.
         grpc: target of gRPC.
     """
 
@@ -43,6 +44,7 @@ class Receiver:
         self.server = Server(config.load(None, environ, {}))
         scheme = "https" if "certificate" in settings else "http"
         self.url = f"{scheme}://127.0.0.1:{self.server.port}"
+        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
         self._loop = uvloop.new_event_loop()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run)
@@ -63,6 +65,7 @@ class Receiver:
             wait_until(lambda: self.server.grpc_port or not self._thread.is_alive(), "the server")
             yield self
         finally:
+            self.client.close()
             self.stop()
             self.server.close()
 
@@ -76,9 +79,7 @@ class Receiver:
         self, path: str, body: bytes, kind: str = "application/x-protobuf", **headers: str
     ) -> httpx.Response:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx.post(
-            self.url + path, content=body, headers={"Content-Type": kind, **given}, timeout=30
-        )
+        return self.client.post(path, content=body, headers={"Content-Type": kind, **given})
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         table = self.server.store.reader().read(query)

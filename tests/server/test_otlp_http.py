@@ -10,7 +10,6 @@ import time
 import zlib
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 import zstandard
 from google.rpc import error_details_pb2, status_pb2
@@ -108,9 +107,7 @@ def test_a_body_in_chunks(receiver: Receiver) -> None:
     body = records.traces(["in chunks"])
     chunks = (body[at : at + 7] for at in range(0, len(body), 7))
 
-    answer = httpx.post(
-        f"{receiver.url}/v1/traces", content=chunks, headers={"Content-Type": PROTOBUF}
-    )
+    answer = receiver.client.post("/v1/traces", content=chunks, headers={"Content-Type": PROTOBUF})
 
     assert answer.status_code == 200
     assert receiver.rows(
@@ -207,8 +204,8 @@ def test_a_bad_request_is_told_what_is_wrong(
 
 
 def test_a_body_that_grows_too_large_without_a_length_is_refused(receiver: Receiver) -> None:
-    answer = httpx.post(
-        f"{receiver.url}/v1/logs",
+    answer = receiver.client.post(
+        "/v1/logs",
         content=(bytes(1 << 16) for _ in range(40)),
         headers={"Content-Type": PROTOBUF},
     )
@@ -217,7 +214,7 @@ def test_a_body_that_grows_too_large_without_a_length_is_refused(receiver: Recei
 
 
 def test_other_methods_and_paths(receiver: Receiver) -> None:
-    answer = httpx.get(f"{receiver.url}/v1/logs")
+    answer = receiver.client.get("/v1/logs")
 
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
     assert answer.json()["message"]
