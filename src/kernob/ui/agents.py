@@ -98,7 +98,7 @@ class _View:
             figure.classes("k-wide")
         self._missing = TextElement(tag="p", text="").classes("k-note")
         with Element("div") as self._all:
-            self._table = Table(shell, "Agents", _ALL, bones=4)
+            self._table = Table(shell, "Agents", _ALL, bones=4).classes("k-agents")
             self._details = _Details(shell)
             with Element("div"):
                 TextElement(tag="h2", text="Lost or refused by the server in this range")

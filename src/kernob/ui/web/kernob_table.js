@@ -109,7 +109,7 @@ export default {
   methods: {
     colour: k.colour,
     when: (c, cell, _tick) => (cell === null ? c.none || "–" : k.ago(cell)),
-    look: (c) => [k.isNumber(c.kind) || c.kind === "bar" ? "k-number" : "", c.wide ? "k-wide" : "", "k-col-" + c.name],
+    look: (c) => [k.isNumber(c.kind) || c.kind === "bar" ? "k-number" : "", c.wide ? "k-wide" : "", "k-kind-" + c.kind, "k-col-" + c.name],
     hint(c, cell) {
       if (cell === null || cell === undefined) return c.why || null;
       if (c.kind === "ago") return k.absolute(cell);
