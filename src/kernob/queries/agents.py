@@ -109,16 +109,6 @@ def agents(reader: Reader, asked: Range, host: str = "", now: int | None = None)
     )
 
 
-def states(reader: Reader, asked: Range, now: int | None = None) -> dict[str, State]:
-    """Returns the state of each agent, by host."""
-    now = time.time_ns() // 1_000_000 if now is None else now
-    at = min(now, asked.end)
-    return {
-        host: state(agent.last, agent.interval, at)
-        for host, agent in _known(reader, asked, "", now).items()
-    }
-
-
 def state(last: int, interval: int, now: int) -> State:
     """Returns an agent's state by when it was heard of last; all in milliseconds."""
     silent = now - last
@@ -154,7 +144,7 @@ def _known(reader: Reader, asked: Range, host: str, now: int) -> dict[str, _Agen
     start = min(asked.start, asked.end - DAY)
     found = reader.read(
         f"""
-SELECT Host, instance, version, toUnixTimestamp64Milli(Start) AS started, moments
+SELECT host, instance, version, toUnixTimestamp64Milli(Start) AS started, moments
 FROM (
     SELECT SeriesId, Start, arraySlice(arrayReverseSort(groupUniqArray(
         toUnixTimestamp64Milli(toDateTime64(Time, 3)))), 1, {SNAPSHOTS}) AS moments
@@ -164,7 +154,7 @@ FROM (
         AND Time < fromUnixTimestamp64Milli({{end:Int64}})
     GROUP BY SeriesId, Start
 ) AS points INNER JOIN (
-    SELECT SeriesId, any(Host) AS Host, any(ResourceAttributes['service.version']) AS version,
+    SELECT SeriesId, any(Host) AS host, any(ResourceAttributes['service.version']) AS version,
         any(ResourceAttributes['service.instance.id']) AS instance
     FROM kernob_series WHERE MetricName = 'kernob.agent.collections' AND {which.sql}
         AND Day >= toDate(fromUnixTimestamp64Milli({{start:Int64}}), 'UTC') - 1
@@ -180,10 +170,10 @@ ORDER BY moments[1]""",
     for row in found.to_pylist():
         moments = row["moments"]
         spacing = (moments[0] - moments[-1]) // max(1, len(moments) - 1)
-        before = known.get(row["Host"])
+        before = known.get(row["host"])
         interval = spacing or (before.interval if before else asked.interval)
-        known[row["Host"]] = _Agent(
-            row["Host"], row["instance"], row["version"], row["started"], moments[0], interval
+        known[row["host"]] = _Agent(
+            row["host"], row["instance"], row["version"], row["started"], moments[0], interval
         )
     return known
 
@@ -196,28 +186,28 @@ def _read_snapshots(reader: Reader, asked: Range, known: dict[str, _Agent], now:
     value = "Value" if table == "kernob_points" else "Max"
     found = reader.read(
         f"""
-SELECT Host, MetricName, Attributes, any(value) AS value FROM (
+SELECT host, MetricName, attributes, any(value) AS value FROM (
     SELECT SeriesId, MetricName, {value} AS value,
         toUnixTimestamp64Milli(toDateTime64(Time, 3)) AS time
     FROM {table} WHERE startsWith(MetricName, 'kernob.agent.')
         AND Time IN (SELECT fromUnixTimestamp64Milli(arrayJoin({{moments:Array(Int64)}})))
 ) AS points INNER JOIN (
-    SELECT SeriesId, any(Host) AS Host, any(Attributes) AS Attributes,
+    SELECT SeriesId, any(Host) AS host, any(Attributes) AS attributes,
         any(ResourceAttributes['service.instance.id']) AS instance
     FROM kernob_series WHERE startsWith(MetricName, 'kernob.agent.')
         AND Day >= toDate(fromUnixTimestamp64Milli({{first:Int64}}), 'UTC') - 1
     GROUP BY SeriesId
 ) AS series USING SeriesId
-WHERE (Host, instance, time) IN (SELECT arrayJoin(arrayZip(
+WHERE (host, instance, time) IN (SELECT arrayJoin(arrayZip(
     {{hosts:Array(String)}}, {{instances:Array(String)}}, {{moments:Array(Int64)}})))
-GROUP BY Host, MetricName, Attributes""",
+GROUP BY host, MetricName, attributes""",
         moments=[agent.last for agent in known.values()],
         hosts=list(known),
         instances=[agent.instance for agent in known.values()],
         first=min(agent.last for agent in known.values()),
     )
     for row in found.to_pylist():
-        _take(known[row["Host"]], row["MetricName"], dict(row["Attributes"]), row["value"])
+        _take(known[row["host"]], row["MetricName"], dict(row["attributes"]), row["value"])
     counted = reader.read(
         "SELECT Host, ResourceAttributes['service.instance.id'] AS instance, "
         "uniqExact(SeriesId) AS series FROM kernob_series "

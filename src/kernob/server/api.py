@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import msgspec
-from fastapi import Body, Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.middleware.gzip import GZipMiddleware
+from pydantic import TypeAdapter
 from starlette.responses import PlainTextResponse, Response
 
 from kernob import __version__
-from kernob.errors import OverloadedError, UnauthorizedError
+from kernob.errors import KernobError, OverloadedError, UnauthorizedError
 from kernob.queries import model, ranges, sql
 from kernob.queries.agents import agents
 from kernob.queries.overview import overview
@@ -34,14 +36,16 @@ if TYPE_CHECKING:
     from kernob.store.engine import Reader
     from kernob.store.store import Store
 
-QUERIES: Final = 4
-"""Questions that are answered at the same time; the store has as many connections for them."""
+QUERIES: Final = 3
+"""Questions that are answered at the same time; one of the store's connections stays free."""
 PATIENCE: Final = 3.0
 """Seconds that a question waits for its turn."""
 PAGE_LIMITS: Final = Limits(seconds=10.0, memory=512 << 20, rows=1_000_000)
 SQL_LIMITS: Final = Limits(seconds=30.0, memory=512 << 20, rows=100_001)
 MOST_ROWS: Final = SQL_LIMITS.rows - 1
 """Rows that one answer to SQL may have."""
+LARGEST_QUESTION: Final = 128 << 10
+"""Bytes that a question in SQL may have."""
 LARGE: Final = 2048
 """Bytes from which on an answer is packed, for those who take gzip."""
 TEXT: Final = 256
@@ -167,6 +171,11 @@ class Answers:
                 await asyncio.to_thread(self._store.cancel, tag)
                 await asyncio.wait({asked}, timeout=0.05)
             return await asked
+        except asyncio.CancelledError:
+            # The server stops: nobody will read the answer.
+            asked.add_done_callback(lambda done: done.exception())
+            await asyncio.to_thread(self._store.cancel, tag)
+            raise
         finally:
             gone.cancel()
 
@@ -202,6 +211,8 @@ def make_app(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        # What the server says about itself is `kernob.server.*`.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.add_middleware(GZipMiddleware, minimum_size=LARGE, compresslevel=4)
     problems.install(app)
@@ -217,7 +228,14 @@ def make_app(
     async def server() -> Response:
         """What the server took, refused and stored since its start, and what that cost."""
         own = [
-            model.Figure(f.metric, f.unit, f.total, f.value, dict(f.attributes)) for f in figures()
+            model.Figure(
+                metric=figure.metric,
+                unit=figure.unit,
+                total=figure.total,
+                value=figure.value,
+                attributes=dict(figure.attributes),
+            )
+            for figure in figures()
         ]
         return _json(model.Server(__version__, started // 1_000_000, own))
 
@@ -233,7 +251,10 @@ def make_app(
     @app.get("/ready", response_class=PlainTextResponse, summary="Whether the store answers")
     async def ready() -> str:
         """`ok`, or 503."""
-        await asyncio.to_thread(store.reader(Limits(seconds=5)).read, "SELECT 1")
+        try:
+            await asyncio.to_thread(store.reader(Limits(seconds=5)).read, "SELECT 1")
+        except KernobError as error:
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
         return "ok\n"
 
     return app
@@ -302,25 +323,44 @@ def _of_pages(question: Callable[[Reader], T]) -> Callable[[Store, str], T]:
 
 
 def _add_sql(app: FastAPI, answers: Answers, guarded: dict[str, Any]) -> None:
-    @app.post("/api/query", response_model=model.Table, summary="Read-only SQL", **guarded)
-    async def query(
-        request: Request,
-        question: Annotated[
-            model.Question,
-            Body(
-                examples=[
-                    {
-                        "query": "SELECT ServiceName, count() AS spans FROM otel_traces "
-                        "WHERE Timestamp > now() - 3600 GROUP BY ServiceName ORDER BY spans DESC"
-                    }
-                ]
-            ),
-        ],
-    ) -> Response:
+    body = {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": TypeAdapter(model.Question).json_schema(),
+                "example": {
+                    "query": "SELECT ServiceName, count() AS spans FROM otel_traces "
+                    "WHERE Timestamp > now() - 3600 GROUP BY ServiceName ORDER BY spans DESC",
+                    "limit": 100,
+                },
+            }
+        },
+    }
+
+    @app.post(
+        "/api/query",
+        response_model=model.Table,
+        summary="Read-only SQL",
+        openapi_extra={"requestBody": body},
+        **guarded,
+    )
+    async def query(request: Request) -> Response:
         """One SELECT over the store's tables, in ClickHouse's SQL, within limits."""
-        rows = min(question.limit, MOST_ROWS)
+        question = msgspec.json.decode(await _body(request), type=model.Question)
+        rows = min(max(question.limit, 0), MOST_ROWS)
 
         def ask(store: Store, tag: str) -> bytes:
             return sql.answer(lambda text: store.query(text, SQL_LIMITS, tag), question.query, rows)
 
         return await answers.answer(request, ask)
+
+
+async def _body(request: Request) -> bytes:
+    parts = bytearray()
+    async for part in request.stream():
+        parts += part
+        if len(parts) > LARGEST_QUESTION:
+            raise HTTPException(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {LARGEST_QUESTION} bytes are wanted"
+            )
+    return bytes(parts)

@@ -16,7 +16,6 @@ from kernob.errors import (
     OverloadedError,
     QueryCancelledError,
     QueryError,
-    QueryLimitError,
     StoreError,
     UnauthorizedError,
 )
@@ -33,7 +32,6 @@ CLIENT_CLOSED: Final = 499
 """Nobody reads this answer; it is what access logs of many servers call it."""
 _STATUS: Final[tuple[tuple[type[KernobError], int], ...]] = (
     (QueryCancelledError, CLIENT_CLOSED),
-    (QueryLimitError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (QueryError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (UnauthorizedError, HTTPStatus.UNAUTHORIZED),
     (OverloadedError, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -95,6 +93,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(KernobError, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(msgspec.DecodeError, _on_body)
     app.add_exception_handler(Exception, _on_anything)
 
 
@@ -110,6 +109,12 @@ def _on_http(request: Request, error: Exception) -> Response:
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not for {request.url.path[:256]}",
     }.get(HTTPStatus(error.status_code), str(error.detail))
     return response(error.status_code, detail, headers=error.headers)
+
+
+def _on_body(_request: Request, error: Exception) -> Response:
+    wrong_type = isinstance(error, msgspec.ValidationError)
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if wrong_type else HTTPStatus.BAD_REQUEST
+    return response(status, _capped(error))
 
 
 def _on_validation(_request: Request, error: Exception) -> Response:
