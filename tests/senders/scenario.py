@@ -57,7 +57,7 @@ def scenario(base: int, *, nested: bool) -> Json:
     """Returns what to send: with `nested`, attributes of spans hold maps, too."""
     attributes = PLAIN | NESTED if nested else PLAIN
     return {
-        "base": base,
+        "base": str(base),  # too large for a number of JavaScript
         "rounds": ROUNDS,
         "scope": SCOPE,
         "resource": RESOURCE,
@@ -195,7 +195,7 @@ def strings(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 def spans(sent: Json, ids: Mapping[str, list[str]], service: str) -> list[Json]:
     """Returns the rows of otel_traces in order of SpanName; times are nanoseconds."""
-    base = sent["base"]
+    base = int(sent["base"])
     rows = []
     for span in sent["spans"]:
         trace_id, span_id = ids[span["name"]]
@@ -231,7 +231,7 @@ def logs(sent: Json, ids: Mapping[str, list[str]], service: str) -> list[Json]:
     """Returns the rows of otel_logs in order of Timestamp."""
     return [
         {
-            "Timestamp": sent["base"] + entry["time"],
+            "Timestamp": int(sent["base"]) + entry["time"],
             "TraceId": ids[entry["span"]][0] if entry["span"] else "",
             "SpanId": ids[entry["span"]][1] if entry["span"] else "",
             "TraceFlags": 1 if entry["span"] else 0,

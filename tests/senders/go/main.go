@@ -33,7 +33,7 @@ import (
 type attributes map[string]any
 
 type scenario struct {
-	Base     int64
+	Base     int64 `json:",string"`
 	Rounds   int
 	Scope    struct{ Name, Version string }
 	Resource attributes

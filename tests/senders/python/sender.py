@@ -55,7 +55,7 @@ def value(plain: Any) -> Any:
 
 def send_spans(scenario: Mapping[str, Any], tracer: trace.Tracer) -> dict[str, Context]:
     """Returns the contexts of the spans, by name."""
-    base = scenario["base"]
+    base = int(scenario["base"])
     contexts = {"": Context()}
     for span in scenario["spans"]:
         begun = tracer.start_span(
@@ -116,7 +116,7 @@ def send_metrics(
 def send_logs(scenario: Mapping[str, Any], contexts: Mapping[str, Context], logger: Logger) -> None:
     for entry in scenario["logs"]:
         logger.emit(
-            timestamp=scenario["base"] + entry["time"],
+            timestamp=int(scenario["base"]) + entry["time"],
             context=contexts[entry["span"]],
             severity_number=SeverityNumber(entry["severity"]),
             severity_text=entry["text"],

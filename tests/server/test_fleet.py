@@ -1,0 +1,42 @@
+"""Many agents at once: every point is in, and Traffic shows what they sent, to the byte."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from bench import fleet
+
+from serving import Serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AGENTS = 200
+ROUNDS = 3
+INTERVAL = 2.0
+
+
+def test_what_two_hundred_agents_count_is_what_traffic_shows(tmp_path: Path) -> None:
+    with Serving(tmp_path).running() as server:
+        agents = fleet.make(agents=AGENTS, rounds=ROUNDS, interval=INTERVAL)
+
+        sent = asyncio.run(agents.send(server.url))
+
+        assert sent.points == AGENTS * ROUNDS * fleet.SERIES
+        stored = [
+            server.value(f"SELECT count() FROM otel.{table} WHERE ServiceName = 'kernob-agent'")
+            for table in ("otel_metrics_sum", "otel_metrics_gauge")
+        ]
+        assert sum(stored) == sent.points
+        begin = agents.start // 1_000_000 - 60_000
+        traffic = server.get(
+            "/api/traffic", **{"from": begin, "to": int(time.time() * 1000), "limit": 10_000}
+        )
+        assert {row["name"]: row["transmit"] for row in traffic["rows"]} == sent.transmit
+        assert {row["name"]: row["receive"] for row in traffic["rows"]} == sent.receive
+        assert traffic["transmit"] == sum(sent.transmit.values())
+        assert traffic["receive"] == sum(sent.receive.values())
+        hosts = {row["host"] for row in server.get("/api/agents")["rows"]}
+        assert hosts == {agent.host for agent in agents.agents}
