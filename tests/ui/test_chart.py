@@ -90,7 +90,7 @@ def test_it_has_words_for_who_does_not_see_it(browse: Callable[..., Page], truth
 
 
 def test_it_tells_how_it_knows(browse: Callable[..., Page], truth: Truth) -> None:
-    page = browse(f"/traffic?{truth.query}")
+    page = browse(f"/traffic?{truth.query}&host=web-1")
     page.wait_for_selector("tr[data-key]")
     page.locator(".k-provenance summary").click()
 
@@ -105,7 +105,7 @@ def test_nothing_moves_on_the_page_when_data_come(
     browse: Callable[..., Page], truth: Truth
 ) -> None:
     del truth
-    page = browse("/traffic?from=now-1h")
+    page = browse("/traffic?from=now-6h")
     page.wait_for_selector("tr[data-key]")
     shifts = page.evaluate(
         """() => new Promise((resolve) => {

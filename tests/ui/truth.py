@@ -128,7 +128,7 @@ def _dotted(name: str) -> str:
 
 @dataclass(frozen=True)
 class Truth:
-    """Ten minutes of traffic, which ended ten minutes ago.
+    """Ten minutes of traffic, three hours ago: what other tests send is about now.
 
     Attributes:
         start, end: milliseconds.
@@ -178,7 +178,7 @@ def crowd(serving: Serving, start: int) -> Agent:
 
 def fill(serving: Serving) -> Truth:
     """Sends it all, each step's figures growing a little, and returns what they add up to."""
-    end = (time.time_ns() // 10**6 - 600_000) // 60_000 * 60_000
+    end = (time.time_ns() // 10**6 - 3 * 3_600_000) // 60_000 * 60_000
     start = end - SNAPSHOTS * STEP
     agents = {host: Agent(serving, host, start) for host in ("web-1", "web-2")}
     totals: dict[str, tuple[int, int]] = {}
