@@ -177,41 +177,29 @@ def metrics(database: str, kind: str, bounds: Bounds, *, exemplars: bool) -> Sta
     """
     columns = {
         "ResourceAttributes": "ra",
-        "ResourceSchemaUrl": "ru",
-        "ScopeName": "sc.name",
-        "ScopeVersion": "sc.version",
-        "ScopeAttributes": _map("sc.attributes"),
-        "ScopeDroppedAttrCount": "sc.dropped_attributes_count",
-        "ScopeSchemaUrl": "su",
+        "ResourceSchemaUrl": "x.schema_url",
+        "ScopeName": "s.scope.name",
+        "ScopeVersion": "s.scope.version",
+        "ScopeAttributes": _map("s.scope.attributes"),
+        "ScopeDroppedAttrCount": "s.scope.dropped_attributes_count",
+        "ScopeSchemaUrl": "s.schema_url",
         "ServiceName": "ra['service.name']",
-        "MetricName": "m.1",
-        "MetricDescription": "m.2",
-        "MetricUnit": "m.3",
+        "MetricName": "m.name",
+        "MetricDescription": "m.description",
+        "MetricUnit": "m.unit",
         "Attributes": _map("r.attributes"),
         "StartTimeUnix": _time("r.start_time_unix_nano"),
         "TimeUnix": _time("r.time_unix_nano"),
         "Flags": "r.flags",
     }
-    of_metric = ["name", "description", "unit"]
     if exemplars and kind != "summary":
         columns |= _exemplars()
     if "aggregation_temporality" in _DATA[kind]:
-        columns["AggregationTemporality"] = "m.4"
-        of_metric.append(f"{kind}.aggregation_temporality")
+        columns["AggregationTemporality"] = f"m.{kind}.aggregation_temporality"
     if "is_monotonic" in _DATA[kind]:
-        columns["IsMonotonic"] = "m.5"
-        of_metric.append(f"{kind}.is_monotonic")
+        columns["IsMonotonic"] = f"m.{kind}.is_monotonic"
     columns |= _VALUES[kind]
-    rows = f"""
-SELECT ra, ru, sc, su, m, arrayJoin(points) AS r FROM (
-    SELECT ra, ru, sc, su, ({", ".join(f"y.{name}" for name in of_metric)}) AS m,
-        y.{kind}.data_points AS points
-    FROM (
-        SELECT ra, ru, s.scope AS sc, s.schema_url AS su, arrayJoin(s.metrics) AS y FROM (
-            SELECT {_map("x.resource.attributes")} AS ra, x.schema_url AS ru,
-                arrayJoin(x.scope_metrics) AS s
-            FROM (SELECT arrayJoin(resources) AS x FROM {{source}})))
-    WHERE notEmpty(points))"""
+    rows = _unfolded("scope_metrics", f"arrayJoin(s.metrics) AS m, arrayJoin(m.{kind}.data_points)")
     data = _DATA[kind].replace("{exemplars}", _EXEMPLARS if exemplars else "")
     structure = (
         f"resources Array(Tuple(resource Tuple(attributes {_MAP}), scope_metrics Array(Tuple("
@@ -239,8 +227,8 @@ def traces(database: str, bounds: Bounds, *, events: bool, links: bool) -> State
         "SpanKind": f"transform(r.kind, [0, 1, 2, 3, 4, 5], {kinds}, '')",
         "ServiceName": "ra['service.name']",
         "ResourceAttributes": "ra",
-        "ScopeName": "sc.name",
-        "ScopeVersion": "sc.version",
+        "ScopeName": "s.scope.name",
+        "ScopeVersion": "s.scope.version",
         "SpanAttributes": _map("r.attributes"),
         "Duration": "greatest(r.end_time_unix_nano, r.start_time_unix_nano)"
         " - r.start_time_unix_nano",
@@ -282,12 +270,12 @@ def logs(database: str, bounds: Bounds) -> Statement:
         "SeverityNumber": "bitAnd(r.severity_number, 255)",
         "ServiceName": "ra['service.name']",
         "Body": _text("r.body"),
-        "ResourceSchemaUrl": "ru",
+        "ResourceSchemaUrl": "x.schema_url",
         "ResourceAttributes": "ra",
-        "ScopeSchemaUrl": "su",
-        "ScopeName": "sc.name",
-        "ScopeVersion": "sc.version",
-        "ScopeAttributes": _map("sc.attributes"),
+        "ScopeSchemaUrl": "s.schema_url",
+        "ScopeName": "s.scope.name",
+        "ScopeVersion": "s.scope.version",
+        "ScopeAttributes": _map("s.scope.attributes"),
         "LogAttributes": _map("r.attributes"),
         "EventName": "r.event_name",
     }
@@ -304,8 +292,8 @@ def profiles(database: str, request: str, bounds: Bounds) -> Statement:
         "ProfileId": _hex("r.profile_id"),
         "ServiceName": "ra['service.name']",
         "ResourceAttributes": "ra",
-        "ScopeName": "sc.name",
-        "ScopeVersion": "sc.version",
+        "ScopeName": "s.scope.name",
+        "ScopeVersion": "s.scope.version",
         "SampleType": "strings[r.sample_type.type_strindex + 1]",
         "SampleUnit": "strings[r.sample_type.unit_strindex + 1]",
         "Samples": "length(r.samples)",
@@ -313,7 +301,6 @@ def profiles(database: str, request: str, bounds: Bounds) -> Statement:
     }
     rows, structure = _rows(Signal.PROFILES)
     where = f"NOT {bounds.missed('r.time_unix_nano')}"
-    structure += ", dictionary Tuple(string_table Array(String))"
     return _insert(f"{database}.otel_profiles", columns, rows, where, structure)
 
 
@@ -327,22 +314,30 @@ def whole(database: str, request: str, seconds: int) -> Statement:
 
 
 def _rows(signal: Signal) -> tuple[str, str]:
-    """Returns the SELECT of a request's records, as `r`, and the structure it reads."""
+    """Returns the FROM of a request's records, as `_unfolded`, and the structure it reads."""
     scopes, records, fields = _RECORDS[signal]
-    urls = signal == Signal.LOGS
-    resource_url, scope_url = ("x.schema_url", "s.schema_url") if urls else ("''", "''")
-    strings = "dictionary.string_table" if signal == Signal.PROFILES else "''"
-    rows = f"""
-SELECT strings, ra, ru, s.scope AS sc, {scope_url} AS su, arrayJoin(s.{records}) AS r FROM (
-    SELECT strings, {_map("x.resource.attributes")} AS ra, {resource_url} AS ru,
-        arrayJoin(x.{scopes}) AS s
-    FROM (SELECT {strings} AS strings, arrayJoin(resources) AS x FROM {{source}}))"""
-    url = ", schema_url String" if urls else ""
+    url = ", schema_url String" if signal == Signal.LOGS else ""
     structure = (
         f"resources Array(Tuple(resource Tuple(attributes {_MAP}), {scopes} Array(Tuple("
         f"{_SCOPE}, {records} Array(Tuple({fields})){url})){url}))"
     )
-    return rows, structure
+    if signal == Signal.PROFILES:
+        structure += ", dictionary Tuple(string_table Array(String))"
+        more = "dictionary.string_table AS strings, "
+    else:
+        more = ""
+    return _unfolded(scopes, f"arrayJoin(s.{records})", more), structure
+
+
+def _unfolded(scopes: str, records: str, more: str = "") -> str:
+    """Returns the SELECT with a row for each record `r`: of scope `s`, of resource `x`.
+
+    `ra` are the resource's attributes. One SELECT, since each one around it costs its analysis.
+    """
+    return (
+        f"SELECT {more}arrayJoin(resources) AS x, {_map('x.resource.attributes')} AS ra, "
+        f"arrayJoin(x.{scopes}) AS s, {records} AS r FROM {{source}}"
+    )
 
 
 def _insert(

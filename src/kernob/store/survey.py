@@ -81,19 +81,19 @@ def survey(signal: Signal, bounds: Bounds) -> Statement:
 
 
 def _metrics(bounds: Bounds) -> tuple[str, str]:
-    columns, late, exemplars = [], [], []
-    for kind in KINDS:
-        points = f"r.scope_metrics.metrics.{kind}.data_points"
-        times = f"arrayFlatten({points}.time_unix_nano)"
-        columns.append(f"length({times}) AS {kind}")
-        late.append(f"arrayCount(t -> {bounds.missed('t')}, {times})")
-        if kind != "summary":
-            exemplars.append(f"length(arrayFlatten({points}.exemplars.as_int))")
+    all_points = [f"r.scope_metrics.metrics.{kind}.data_points" for kind in KINDS]
+    times = [f"arrayFlatten({points}.time_unix_nano)" for points in all_points]
+    columns = [f"length({time}) AS {kind}" for time, kind in zip(times, KINDS, strict=True)]
     points = " + ".join(f"length(m.{kind}.data_points)" for kind in KINDS)
+    exemplars = " + ".join(
+        f"length(arrayFlatten(r.scope_metrics.metrics.{kind}.data_points.exemplars.as_int))"
+        for kind in KINDS
+        if kind != "summary"
+    )
     columns += [
         f"arraySum(s -> arrayCount(m -> {points} = 0, s.metrics), r.scope_metrics) AS empty",
-        f"{' + '.join(late)} AS time",
-        f"{' + '.join(exemplars)} AS exemplars",
+        f"arrayCount(t -> {bounds.missed('t')}, arrayConcat({', '.join(times)})) AS time",
+        f"{exemplars} AS exemplars",
     ]
     point = "time_unix_nano UInt64"
     with_exemplars = f"{point}, exemplars Array(Tuple(as_int Int64))"
