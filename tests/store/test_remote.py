@@ -35,7 +35,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("clickhouse")
     with subprocess.Popen(
         [sys.executable, str(SHIM), str(folder / "data"), "secret"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as server:  # fmt: skip
         assert server.stdout is not None
         yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
