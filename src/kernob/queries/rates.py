@@ -92,7 +92,7 @@ def increases(
     steps = (asked.end - asked.start) // asked.step + LOOK_BACK
     grid = Grid(asked.tier, begin, asked.end, bucket, LOOK_BACK, steps)
     grown = _grown(reader, metric, grid, labels, which, distinct)
-    rates = _rates(grown.values, grown.heard, grown.series.row_sender, grown.snapshots)
+    rates = _rates(grown)
     return Increases(
         labels=grown.series.labels,
         values=grown.values[:, LOOK_BACK:],
@@ -122,7 +122,7 @@ def totals(
     """
     begin = asked.start - LOOK_BACK * asked.step
     bucket = f"toUnixTimestamp(Time) >= {asked.start // 1000}"
-    grid = Grid(asked.tier, begin, asked.end, bucket, 1, 2)
+    grid = Grid(asked.tier, begin, asked.end, bucket, before=1, steps=2, inside=True)
     grown = _grown(reader, metric, grid, labels, which)
     found: dict[tuple[Any, ...], float] = {}
     keys = zip(*grown.series.labels.values(), strict=True)
@@ -140,6 +140,7 @@ class _Grown:
         series: whose it is.
         values: shape (rows, steps), increases.
         heard: shape (senders, steps), whether anything came.
+        unknown: shape (senders,), counting begins within the step that is heard of first.
         snapshots: shape (senders,), points of the series that has the most.
         pairs: as `Increases.distinct`.
         points: that were read.
@@ -148,6 +149,7 @@ class _Grown:
     series: Series
     values: NDArray[np.float64]
     heard: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
     snapshots: NDArray[np.uint64]
     pairs: NDArray[np.uint64]
     points: int
@@ -166,6 +168,7 @@ def _grown(
     senders = int(series.sender.max(initial=-1)) + 1
     heard = np.zeros((senders, grid.steps), np.bool_)
     snapshots = np.zeros(senders, np.uint64)
+    unknown = np.zeros(senders, np.bool_)
     grown = np.zeros(len(series.ids), np.bool_)
     points = 0
     firsts = []
@@ -176,15 +179,18 @@ def _grown(
         np.maximum.at(snapshots, sender, runs.points)
         grown[runs.series] |= runs.grew[:, grid.before :].any(axis=1)
         points += int(runs.points.sum())
-        firsts.append((runs.series, runs.began, runs.first, runs.initial))
+        firsts.append((runs.series, runs.began, runs.first, runs.initial, runs.inside))
     if firsts:
-        number, began, first, initial = (np.concatenate(part) for part in zip(*firsts, strict=True))
+        number, began, first, initial, inside = (
+            np.concatenate(part) for part in zip(*firsts, strict=True)
+        )
         # Once all are read it is known when each sender was first heard of.
         counted = began | (heard.argmax(axis=1)[series.sender[number]] < first)
-        np.add.at(values, (series.row[number], first), np.where(counted, initial, 0))
+        np.add.at(values, (series.row[number], first), np.where(counted, initial, inside))
         grown[number] |= counted & (initial > 0) & (first >= grid.before)
+        unknown[series.sender[number[~counted]]] = True
     pairs = np.column_stack([series.row[grown].astype(np.uint64), series.told_apart[grown]])
-    return _Grown(series, values, heard, snapshots, np.unique(pairs, axis=0), points)
+    return _Grown(series, values, heard, unknown, snapshots, np.unique(pairs, axis=0), points)
 
 
 def _sums(values: NDArray[Any], group: NDArray[np.intp], groups: int) -> NDArray[Any]:
@@ -198,36 +204,26 @@ def _sums(values: NDArray[Any], group: NDArray[np.intp], groups: int) -> NDArray
     return total
 
 
-def _rates(
-    values: NDArray[np.float64],
-    heard: NDArray[np.bool_],
-    sender: NDArray[np.intp],
-    snapshots: NDArray[np.uint64],
-) -> NDArray[np.float64]:
-    """Returns increases per step, spread over what they cover; NaN where nothing is known.
-
-    Args:
-        values: shape (rows, steps), increases.
-        heard: shape (senders, steps), whether anything came.
-        sender: shape (rows,), number of each row's sender.
-        snapshots: shape (senders,), points of the series that has the most.
-    """
-    rates = np.full(values.shape, np.nan)
-    for number, present in enumerate(heard):
+def _rates(grown: _Grown) -> NDArray[np.float64]:
+    """Returns increases per step, spread over what they cover; NaN where nothing is known."""
+    rates = np.full(grown.values.shape, np.nan)
+    for number, present in enumerate(grown.heard):
         at = np.flatnonzero(present)
         if not len(at):
             continue
         distance = np.diff(at, prepend=at[0] - 1)
         # Senders that are heard about once a step miss one now and then, since they are not on the
         # dot: such a step is no gap. Nor are those between the points of slow senders.
-        dense = snapshots[number] >= 2 * len(at) or len(at) == 1
+        dense = grown.snapshots[number] >= 2 * len(at) or len(at) == 1
         reach = 1 if dense else 2 * int(distance[1:].min())
         # Each step that was heard of fills itself and, within reach, the silent ones before it.
         lengths = np.where(distance <= reach, distance, 1)
         filling = np.repeat(np.arange(len(at)), lengths)
         steps = at[filling] - (np.cumsum(lengths)[filling] - 1 - np.arange(len(filling)))
-        mine = np.flatnonzero(sender == number)
-        per_step = values[mine[:, None], at] / distance
+        mine = np.flatnonzero(grown.series.row_sender == number)
+        per_step = grown.values[mine[:, None], at] / distance
+        if grown.unknown[number]:
+            per_step[:, 0] = np.nan
         rates[mine[:, None], steps] = per_step[:, filling]
     return rates
 

@@ -53,6 +53,7 @@ class Grid:
         bucket: SQL of the number of a point's step.
         before: steps before the range.
         steps: all.
+        inside: what counters grow within the step of their first point is asked for, too.
     """
 
     tier: str
@@ -61,6 +62,7 @@ class Grid:
     bucket: str
     before: int
     steps: int
+    inside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ class Runs:
         grew: shape (runs, steps), by how much after the first point.
         began: shape (runs,), whether the counter did within what was read.
         first: shape (runs,), step of the first point.
-        initial: shape (runs,), value of the first point.
+        initial: shape (runs,), value of the first point: the highest of its step.
+        inside: shape (runs,), how much of it was counted within that step for sure.
     """
 
     series: NDArray[np.intp]
@@ -107,6 +110,7 @@ class Runs:
     began: NDArray[np.bool_]
     first: NDArray[np.intp]
     initial: NDArray[np.float64]
+    inside: NDArray[np.float64]
 
 
 def _chosen(which: Which) -> str:
@@ -182,6 +186,7 @@ def read_runs(
     # One is added to each value, so that 0 says that there is none.
     counters = (
         f"{head}toUnixTimestamp64Milli(Start) AS start, "
+        f"{f'argMin({value}, Time)' if grid.inside else 'NULL'} AS earliest, "
         f"maxResample(0, {grid.steps}, 1)({value} + 1, bucket) AS highest{source}"
         + (f"{some} AND Temporality != {DELTA})" if which != ALL or series.deltas else "")
         + f" GROUP BY SeriesId, Start {uncompressed}"
@@ -234,6 +239,10 @@ def _counted(found: pa.Table, series: Series, grid: Grid) -> Runs:
     filled = np.take_along_axis(highest, at, 1)
     filled = np.where(np.arange(grid.steps) < first[:, None], initial, filled)
     grew = np.diff(filled, axis=1, prepend=initial)
+    initial = initial[:, 0] - 1
+    inside = np.zeros(len(initial))
+    if grid.inside:
+        inside = np.maximum(initial - found["earliest"].to_numpy()[known], 0)
     return Runs(
         series=number,
         points=found["points"].to_numpy()[known],
@@ -241,7 +250,8 @@ def _counted(found: pa.Table, series: Series, grid: Grid) -> Runs:
         grew=np.where(grew < 0, filled - 1, grew),
         began=found["start"].to_numpy()[known] >= grid.begin,
         first=first,
-        initial=initial[:, 0] - 1,
+        initial=initial,
+        inside=inside,
     )
 
 
@@ -254,7 +264,8 @@ def _summed(found: pa.Table, series: Series, grid: Grid) -> Runs:
         points=found["points"].to_numpy()[known],
         present=_array(found, "present", grid.steps)[known] > 0,
         grew=grew,
-        began=np.zeros(len(grew), np.bool_),
+        began=np.ones(len(grew), np.bool_),
         first=np.zeros(len(grew), np.intp),
         initial=np.zeros(len(grew)),
+        inside=np.zeros(len(grew)),
     )

@@ -55,7 +55,7 @@ def _found(row: dict[str, str]) -> Found:
     name = row["name"]
     value = f"{row['host']}:{row['pid']}" if kind == "process" else name
     query = {"by": "process" if kind == "process" else "peer", kind: value}
-    if kind == "host":
+    if kind in ("host", "peer"):
         query["by"] = "service"
     detail = f"{row['service']} on {row['host']}" if kind == "process" else ""
     return Found(kind, name, detail, f"/traffic?{urlencode(query, safe=':')}")
