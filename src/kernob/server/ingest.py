@@ -175,7 +175,7 @@ class Ingest:
         self._lines = {service.signal: _Line() for service in otlp.SERVICES}
         self._changed = threading.Condition()
         self._closing = False
-        self._failure = ""
+        self._failing: set[Signal] = set()
         self._writers = [
             threading.Thread(target=self._write, name=f"kernob-write-{number}", daemon=True)
             for number in range(WRITERS)
@@ -278,14 +278,14 @@ class Ingest:
         for item in batch:
             item.room.give_back()
         if isinstance(outcome, StoreError):
-            self._say(str(outcome))
+            self._say(signal, str(outcome))
             full = isinstance(outcome, StoreFullError)
             figures.requests[signal, "store_full" if full else "store_failed"] += len(batch)
             for item in batch:
                 if not item.answer.done():
                     item.answer.set_exception(outcome)
             return
-        self._say("")
+        self._say(signal, "")
         for item, refused in zip(batch, outcome, strict=True):
             figures.requests[signal, "stored"] += 1
             figures.records[signal] += item.records - refused.records
@@ -293,13 +293,14 @@ class Ingest:
             if not item.answer.done():
                 item.answer.set_result(refused)
 
-    def _say(self, failure: str) -> None:
-        """Logs that the store fails, and that it works again, once each."""
-        if failure and not self._failure:
-            log.error("nothing can be stored, senders are asked to wait: %s", failure)
-        elif self._failure and not failure:
-            log.info("the store takes requests again")
-        self._failure = failure
+    def _say(self, signal: Signal, failure: str) -> None:
+        """Logs that a signal can't be stored, and that it can be again, once each."""
+        if failure and signal not in self._failing:
+            log.error("%s can't be stored, senders are asked to wait: %s", signal, failure)
+            self._failing.add(signal)
+        elif not failure and signal in self._failing:
+            log.info("%s are stored again", signal)
+            self._failing.remove(signal)
 
     async def close(self) -> None:
         """Writes what waits, and ends the threads."""

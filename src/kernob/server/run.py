@@ -21,12 +21,13 @@ from kernob.server.api import make_app
 from kernob.server.connection import CONNECTIONS, Connection
 from kernob.server.ingest import Ingest
 from kernob.server.otlp_grpc import GrpcServer
+from kernob.store import retention
 from kernob.store.engine import Signal
 from kernob.store.store import Store
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from starlette.types import ASGIApp
 
@@ -38,6 +39,8 @@ STOP_SECONDS: Final = 10
 """How long requests that are in may take once the server is told to stop."""
 FIGURES_SECONDS: Final = 10
 """Between two times that the server stores its own figures."""
+MAINTAIN_SECONDS: Final = 60
+"""Between two looks at the store's size."""
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class Server:
         )
         self._tls = settings.tls.context() if settings.tls else None
         self._started = time.time_ns()
+        self._resource = {**host.resource(os.environ), "service.name": itself.SERVICE}
         self._socket = self._access.bind()
         self.port = self._socket.getsockname()[1]
         self.grpc_port = 0
@@ -124,10 +128,15 @@ class Server:
                 await grpc.start()
                 self.grpc_port = grpc.port
                 log.info("OTLP over gRPC on %s:%d", self._grpc_access.host, grpc.port)
-            publishing = asyncio.create_task(self._publish())
+            chores = [
+                asyncio.create_task(_every(FIGURES_SECONDS, self._publish)),
+                asyncio.create_task(_every(MAINTAIN_SECONDS, self._maintain)),
+            ]
             await stop.wait()
-            publishing.cancel()
             http.should_exit = True
+            for chore in chores:
+                chore.cancel()
+            await asyncio.wait(chores)
             if grpc:
                 await grpc.stop(STOP_SECONDS)
             await serving
@@ -143,20 +152,29 @@ class Server:
         return app
 
     async def _publish(self) -> None:
-        """Stores the server's own figures, as if somebody sent them."""
+        """Stores the server's own figures, as if somebody sent them, and what was refused."""
         metrics = next(service for service in otlp.SERVICES if service.signal is Signal.METRICS)
-        of = {**host.resource(os.environ), "service.name": itself.SERVICE}
-        while True:
-            await asyncio.sleep(FIGURES_SECONDS)
-            figures = itself.figures(self.ingest.figures, self.store.losses())
-            body = itself.request(of, figures, self._started).SerializeToString()
-            try:
-                with self.ingest.room(Signal.METRICS) as room:
-                    room.take(len(body))
-                    await self.ingest.take(metrics, room, body)
-                await asyncio.to_thread(self.store.write_losses)
-            except KernobError as error:
-                log.debug("the server's own figures were not stored: %s", error)
+        figures = itself.figures(self.ingest.figures, self.store.losses())
+        body = itself.request(self._resource, figures, self._started).SerializeToString()
+        with self.ingest.room(Signal.METRICS) as room:
+            room.take(len(body))
+            await self.ingest.take(metrics, room, body)
+        await asyncio.to_thread(self.store.write_losses)
+
+    async def _maintain(self) -> None:
+        await asyncio.to_thread(retention.maintain, self.store)
+
+
+async def _every(seconds: float, chore: Callable[[], Awaitable[None]]) -> None:
+    """Does a chore again and again; one that fails is done again next time."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await chore()
+        except KernobError as error:
+            log.warning("the server's upkeep: %s", error)
+        except Exception:
+            log.exception("the server's upkeep failed")
 
 
 def _stop(number: int, stop: asyncio.Event) -> None:
