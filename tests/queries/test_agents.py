@@ -57,7 +57,7 @@ def test_an_agent_as_of_its_latest_snapshot(store: Store) -> None:
     ]
     assert row.series == 10
     assert len(row.cpu_line) == len(row.memory_line) == 61
-    assert row.memory_line[-3] is not None
+    assert row.memory_line[-4] is not None
 
 
 def test_losses_are_those_within_the_range(store: Store) -> None:

@@ -151,15 +151,29 @@ def test_steps_that_are_not_over_have_no_rate_but_count(store: Store) -> None:
     assert {row.name: row.transmit for row in found.rows}["shop"] == 60 * 1014
 
 
-def test_an_agent_that_starts_is_a_mark(store: Store) -> None:
+def test_agents_and_processes_that_start_are_marks(store: Store) -> None:
     start = BASE + 700_000
     agent = Sender("web-3", start, instance="second")
-    send(store, *(agent.snapshot(start + at * 1000, *itself(at + 1)) for at in range(3)))
+    born = start + 8000
+    old, new = (
+        process(7, "postgres", "db", 1, start - 200),
+        process(9, "psql", "db", 1, born),
+    )
+    old.start = start + 200
+    send(
+        store,
+        agent.snapshot(start + 1000, *itself(1), old),
+        agent.snapshot(start + 9000, *itself(2), old, new),
+    )
     later = Range(BASE + 650_000, BASE + 800_000, 1000, "points")
 
-    marks = ask(store, later).marks
+    started = (start, "web-3", "the agent started")
 
-    assert [(m.time, m.name, m.what) for m in marks] == [(start, "web-3", "the agent started")]
+    assert [(m.time, m.name, m.what) for m in ask(store, later).marks] == [started]
+    assert [(m.time, m.name, m.what) for m in ask(store, later, service="db").marks] == [
+        started,
+        (born, "db", "psql 9 started on web-3"),
+    ]
 
 
 def test_rollups_tell_the_same(store: Store) -> None:

@@ -153,7 +153,7 @@ def traffic(
         rows_left_off=max(0, len(order) - limit),
         transmit=round(groups.totals[:, 0].sum()),
         receive=round(groups.totals[:, 1].sum()),
-        marks=marks(reader, asked, filters.host),
+        marks=marks(reader, asked, filters.host, filters.service),
         provenance=provenance(
             reader,
             metrics,
