@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 tools=(bpftool:bpftool ip:iproute2 openssl:openssl curl:curl setpriv:util-linux tmux:tmux
   nft:nftables prometheus:prometheus victoria-metrics:victoria-metrics podman:podman runc:runc
   busybox:busybox-static ps:procps perl:perl
-  qemu-system-x86_64:qemu-system-x86 debootstrap:debootstrap mke2fs:e2fsprogs)
+  qemu-system-x86_64:qemu-system-x86 debootstrap:debootstrap mke2fs:e2fsprogs
+  chromium:chromium faketime:faketime mount:mount)
 missing=()
 export PATH=$PATH:/usr/sbin:/sbin
 for tool in "${tools[@]}"; do
@@ -24,7 +25,10 @@ if [ ${#missing[@]} -gt 0 ] && command -v apt-get >/dev/null && { [ "$(id -u)" =
 fi
 
 if command -v go >/dev/null; then
-  tools/collector.sh >/dev/null || echo "kernob: no Collector: its tests are skipped" >&2
+  for collector in manifest clickhouse; do
+    tools/collector.sh $collector >/dev/null || echo "kernob: no Collector: its tests are skipped" >&2
+  done
 fi
+tools/senders.sh >/dev/null || echo "kernob: not all SDKs: their tests are skipped" >&2
 
 exec ${SUDO:-} .venv/bin/pytest "$@"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AGENTS = 200
-ROUNDS = 3
+ROUNDS = 2
 INTERVAL = 2.0
 
 
