@@ -24,6 +24,7 @@ PACKAGES: Final = {
     "redis-server": "redis-server",
     "redis-benchmark": "redis-tools",
     "nethogs": "nethogs",
+    "chromium": "chromium",
 }
 """Debian's packages, by the command that is needed of them."""
 END_SECONDS: Final = 10.0

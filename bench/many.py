@@ -55,7 +55,8 @@ def _run(site: Site, interval: float, rounds: int) -> dict[str, Any]:
     )
     with site.server() as server:
         sender.start()
-        ours.recv()  # All is made.
+        theirs.close()  # So that its end is known here.
+        time.sleep(max(0.0, ours.recv() - time.time()))
         host.reset_peak(server.pid)
         begin, cpu = time.monotonic(), host.cpu_seconds(server.pid)
         stored, asked = _probe(site, lambda: not ours.poll())
@@ -83,9 +84,9 @@ def _run(site: Site, interval: float, rounds: int) -> dict[str, Any]:
 
 
 def _send(pipe: Connection, url: str, interval: float, rounds: int) -> None:
-    """Sends a fleet, in a process of its own; says first that it is made, then what it sent."""
+    """Sends a fleet, in a process of its own; says first when it begins, then what it sent."""
     agents = fleet.make(agents=AGENTS, rounds=rounds, interval=interval)
-    pipe.send(None)
+    pipe.send(agents.start / bodies.SECOND + interval)
     cpu = time.process_time()
     sent = asyncio.run(agents.send(url))
     pipe.send((sent, time.process_time() - cpu))
