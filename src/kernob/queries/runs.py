@@ -186,7 +186,7 @@ def read_runs(
     # One is added to each value, so that 0 says that there is none.
     counters = (
         f"{head}toUnixTimestamp64Milli(Start) AS start, "
-        f"{f'argMin({value}, Time)' if grid.inside else 'NULL'} AS earliest, "
+        f"{f'min({value})' if grid.inside else 'NULL'} AS lowest, "
         f"maxResample(0, {grid.steps}, 1)({value} + 1, bucket) AS highest{source}"
         + (f"{some} AND Temporality != {DELTA})" if which != ALL or series.deltas else "")
         + f" GROUP BY SeriesId, Start {uncompressed}"
@@ -242,7 +242,7 @@ def _counted(found: pa.Table, series: Series, grid: Grid) -> Runs:
     initial = initial[:, 0] - 1
     inside = np.zeros(len(initial))
     if grid.inside:
-        inside = np.maximum(initial - found["earliest"].to_numpy()[known], 0)
+        inside = np.maximum(initial - found["lowest"].to_numpy()[known], 0)
     return Runs(
         series=number,
         points=found["points"].to_numpy()[known],
