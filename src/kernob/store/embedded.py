@@ -50,6 +50,9 @@ _CONFIG: Final = """<clickhouse>
     <background_distributed_schedule_pool_size>1</background_distributed_schedule_pool_size>
     <background_message_broker_schedule_pool_size>1</background_message_broker_schedule_pool_size>
     <merge_tree>
+        <!-- A merge costs as much as the insert did: fewer, larger ones, column by column. -->
+        <merge_selector_base>12</merge_selector_base>
+        <vertical_merge_algorithm_min_rows_to_activate>16384</vertical_merge_algorithm_min_rows_to_activate>
         <!-- Merged parts stay until the system has surely written what they became. -->
         <old_parts_lifetime>60</old_parts_lifetime>
         <!-- Of two threads for merges one is always free for small ones. -->
