@@ -170,7 +170,7 @@ class Ingest:
         self._limit = waiting
         self._loop = asyncio.get_running_loop()
         self._parsers = ThreadPoolExecutor(PARSERS, "kernob-parse")
-        # JSON takes fifteen times its size in memory: one at a time.
+        # JSON takes up to sixteen times its size in memory: one at a time.
         self._json = ThreadPoolExecutor(1, "kernob-json")
         self._lines = {service.signal: _Line() for service in otlp.SERVICES}
         self._changed = threading.Condition()

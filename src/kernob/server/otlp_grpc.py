@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -56,8 +55,6 @@ class GrpcServer:
         Raises:
             ListenError: it can't be had, or a certificate can't be read.
         """
-        # Else gRPC's core writes what clients do wrong to standard error, in its own format.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         self._ingest = ingest
         self._access = access
         self._readers = asyncio.Semaphore(READERS)

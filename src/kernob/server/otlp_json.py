@@ -4,8 +4,9 @@ OTLP specification 1.9.0, "JSON Protobuf Encoding": protobuf's own JSON mapping,
 profile ids are hexadecimal, and only names in lowerCamelCase are names. Enums are integers there;
 names of enums are taken, too, since some senders write them.
 
-It is for small senders (browsers, scripts): protobuf's Python package makes the message, about
-15,000 data points a second, 120 ns and 15 bytes of memory for each byte of JSON.
+It is for small senders (browsers, scripts): protobuf's Python package makes the message, 5 MiB or
+10,000 data points a second, in 8 bytes of memory for each byte of JSON; 1 MiB a second in 16 bytes
+where somebody sends nothing but empty objects.
 """
 
 from __future__ import annotations
