@@ -28,6 +28,8 @@ DAY: Final = 86_400
 HOSTS: Final = 4
 AGENTS: Final = 20
 INTERVAL: Final = 15
+AHEAD: Final = 1800
+"""Seconds: the points go on for so long after now, so that something moves while pages are read."""
 TIERS: Final = {"_1m": 60, "_5m": 300, "_1h": 3600}
 # A counter's rate is its own, and its service's, from one byte to 1 MB per second; it swings.
 _GROWN: Final = """
@@ -43,7 +45,7 @@ _ROWS_AT_ONCE: Final = 2_000_000
 
 
 def fill(site: Site, *, days: int = 7) -> None:
-    """Makes the store of a site, which must not run; it ends now."""
+    """Makes the store of a site, which must not run."""
     now = int(time.time()) // INTERVAL * INTERVAL
     with site.server():
         source = bodies.Points(HOSTS * bodies.SERIES, HOSTS)
@@ -69,21 +71,21 @@ def _compute(engine: Engine, now: int, days: int) -> None:
     )
     for tier in ("", *TIERS):
         engine.command(f"TRUNCATE TABLE otel.kernob_points{tier}")
-    for day in range(1, days + 1):
+    for day in (-1, *range(1, days + 1)):
         engine.command(
             f"INSERT INTO otel.kernob_series SELECT * REPLACE (toDate({now - day * DAY}) AS Day) "
             f"FROM otel.kernob_series WHERE Day = toDate({now})"
         )
-    start = now - days * DAY - 3600
+    start, until = now - days * DAY - 3600, now + AHEAD
     for tier, step in TIERS.items():
         for day in range(days, 0, -1):
-            first, end = now - day * DAY, now - (day - 1) * DAY
+            first, end = until - day * DAY, until - (day - 1) * DAY
             for rows in _rows(start, first // step * step, end, step):
                 engine.command(
                     f"INSERT INTO otel.kernob_points{tier} SELECT MetricName, SeriesId, Start, "
                     f"toDateTime(moment), grown, grown, 1 FROM ({rows})"
                 )
-    for rows in _rows(start, now - DAY, now, INTERVAL):
+    for rows in _rows(start, until - DAY, until, INTERVAL):
         engine.command(
             "INSERT INTO otel.kernob_points SELECT MetricName, SeriesId, Start, "
             f"toDateTime64(moment, 3), grown FROM ({rows})"
