@@ -190,6 +190,7 @@ def _agent(number: int, rounds: int, interval: float, start: int) -> Agent:
                 program_seconds={},
                 exports={"sent": done - 1},
                 queued=0,
+                export_delay=None,
             ),
         )
         snapshot = Snapshot(start + int(done * interval * SECOND), points)

@@ -137,6 +137,7 @@ class Agent:
                 "sent": exports.sent, "failed": exports.failed, "dropped": exports.dropped
             } if exports else {},
             queued=exports.queued if exports else 0,
+            export_delay=exports.delay if exports else None,
         )  # fmt: skip
 
     # -- what others read ----------------------------------------------------------------------

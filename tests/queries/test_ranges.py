@@ -127,7 +127,7 @@ def test_a_young_store_is_read_as_sent() -> None:
 def test_the_interval_is_that_of_the_agents(store: Store) -> None:
     now = time.time_ns() // 1_000_000
     agent = Sender("a", now - 60_000)
-    assert ranges.resolve(store.reader(), "now-15m", "now").step == 15_000
+    assert ranges.resolve(store.reader(), "now-15m", "now").step == 5_000
 
     send(store, *(agent.snapshot(now - at * 2000 + at % 3, *itself(9 - at)) for at in range(9)))
 

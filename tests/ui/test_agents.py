@@ -125,7 +125,7 @@ def test_one_that_stops_sending_becomes_late_while_one_looks(
     send(serving, Host("agent-stops", now(), interval=1500))
 
     expect(cell(page, "agent-stops", "state")).to_have_text("ok")
-    expect(cell(page, "agent-stops", "state")).to_contain_text("late", timeout=10_000)
+    expect(cell(page, "agent-stops", "state")).to_contain_text("late", timeout=25_000)
     expect(page.locator(".k-aside")).to_contain_text("late")
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 GONE: Final = 900_000
 """Milliseconds without a snapshot after which an agent is gone."""
 LATE: Final = 3
-"""Of its own intervals without a snapshot: it is late."""
+"""Of its own intervals without a snapshot: it is late, if that is `PATIENCE` at least."""
+PATIENCE: Final = 10_000
+"""Milliseconds: a busy machine may keep an agent that sends each second from it for some."""
 DAY: Final = 86_400_000
 """Milliseconds before the range's end that are searched for agents, if the range is shorter."""
 SNAPSHOTS: Final = 6
@@ -114,7 +116,7 @@ def state(last: int, interval: int, now: int) -> State:
     silent = now - last
     if silent >= GONE:
         return "gone"
-    return "late" if silent >= LATE * interval else "ok"
+    return "late" if silent >= max(LATE * interval, PATIENCE) else "ok"
 
 
 def refused(reader: Reader, asked: Range) -> dict[str, float]:
@@ -246,6 +248,7 @@ def _row(
 
     entries, capacity, bytes_kept = table("entries"), table("capacity"), table("memory")
     resident = agent.gauges.get(("kernob.agent.memory.usage", ""))
+    delay = agent.gauges.get(("kernob.agent.export.delay", ""))
     known = None if cpu is None or np.isnan(cpu).all() else float(np.nanmean(cpu))
     return AgentRow(
         host=agent.host,
@@ -255,7 +258,7 @@ def _row(
         started=agent.started,
         last=agent.last,
         interval=agent.interval,
-        delay=None,
+        delay=None if delay is None else round(delay * 1000),
         cpu=known,
         memory=None if resident is None else int(resident),
         map_memory=sum(bytes_kept.values()) if bytes_kept else None,

@@ -180,7 +180,7 @@ class AgentRow:
         started: when.
         last: time of its latest snapshot.
         interval: milliseconds between two of them.
-        delay: milliseconds from its latest snapshot to its place in the store; None if not known.
+        delay: milliseconds from a snapshot of late to its place in the store; None if not known.
         cpu: share of one core within the range, 0.01 is one per cent.
         memory: bytes resident now.
         map_memory: bytes of its tables in the kernel.
@@ -258,8 +258,10 @@ class Overview:
         times: start of each step.
         findings: what is wrong, worst first, each in words; empty if all is quiet.
         hosts: all of them.
+        services: how many moved bytes within the range, on all hosts together.
         busy: the busiest services now.
         lines: of the busiest, over the range's steps.
+        marks: what happened meanwhile.
         senders: other programs that send OTLP here: service name and records within the range.
         empty: nothing was ever stored.
         provenance: how this is known.
@@ -269,8 +271,10 @@ class Overview:
     times: list[int]
     findings: list[Finding]
     hosts: list[HostRow]
+    services: int
     busy: list[TrafficRow]
     lines: list[Line]
+    marks: list[Mark]
     senders: list[Sender]
     empty: bool
     provenance: Provenance

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import numpy as np
 
 from kernob.queries import agents
+from kernob.queries.marks import marks
 from kernob.queries.model import Finding, HostRow, Overview, Sender
 from kernob.queries.provenance import provenance
 from kernob.queries.ranges import times
@@ -52,8 +53,10 @@ def overview(reader: Reader, asked: Range, now: int | None = None) -> Overview:
         times=times(asked),
         findings=findings(heard, min(now, asked.end)),
         hosts=_hosts(reader, asked, heard, complete),
+        services=len(of_services.order("both")),
         busy=[of_services.row(at) for at in busiest],
         lines=of_services.lines(of_services.order("both"), BUSIEST),
+        marks=marks(reader, asked),
         senders=senders,
         empty=not of_services.keys and not heard.rows and not senders and _empty(reader),
         provenance=provenance(

@@ -40,8 +40,8 @@ STEPS: Final = tuple(
     )
 )
 """Milliseconds that a step may be long: all divide a day, or are days."""
-USUAL_INTERVAL: Final = 15_000
-"""Milliseconds between two snapshots of an agent, where none was heard of."""
+SHORTEST_INTERVAL: Final = 1_000
+"""Milliseconds between two snapshots of an agent, as long as no agent has sent two."""
 
 _UNITS: Final = {
     "s": 1_000,
@@ -158,9 +158,9 @@ def resolve(reader: Reader, start: str, end: str, now: int | None = None) -> Ran
     )
     rows = zip(*(found[column].to_pylist() for column in ("name", "value", "rows")), strict=True)
     known = {name: int(value) for name, value, count in rows if count}
-    interval = known.pop("interval", USUAL_INTERVAL)
+    interval = known.pop("interval", SHORTEST_INTERVAL)
     # Snapshots come a little early or late: 14.99 s are 15.
-    interval = max(1000, round(interval / 500) * 500)
+    interval = max(SHORTEST_INTERVAL, round(interval / 500) * 500)
     return choose(first, last, interval, known)
 
 

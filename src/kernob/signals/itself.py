@@ -50,6 +50,12 @@ EXPORT_QUEUE: Final = Metric(
 EXPORTS: Final = Metric(
     "kernob.agent.exports", Kind.COUNTER, "{snapshot}", "Snapshots by what became of them."
 )
+EXPORT_DELAY: Final = Metric(
+    "kernob.agent.export.delay",
+    Kind.GAUGE,
+    "s",
+    "From the snapshot that was acknowledged last to its acknowledgement.",
+)
 MODE: Final = Metric(
     "kernob.agent.info", Kind.GAUGE, "", "Always 1; says how the agent knows what it reports."
 )
@@ -120,6 +126,7 @@ class Itself:
         program_seconds: Mapping[str, float],
         exports: Mapping[str, int],
         queued: int,
+        export_delay: float | None,
     ) -> tuple[Points, ...]:
         """Returns all points about the agent as of now.
 
@@ -143,5 +150,6 @@ class Itself:
             self._points(PROGRAM_TIME, program_seconds, "kernob.program"),
             self._points(EXPORT_QUEUE, {"": queued}),
             self._points(EXPORTS, exports, "kernob.outcome"),
+            self._points(EXPORT_DELAY, {} if export_delay is None else {"": export_delay}),
         )
         return tuple(points for points in made if points is not None)

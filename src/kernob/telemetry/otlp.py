@@ -84,6 +84,8 @@ class State:
         rejected: points the collector said it didn't take (HTTP only).
         failing: the last round failed.
         last_error: why a round last failed; empty if none has.
+        delay: seconds from the snapshot that was acknowledged last to its acknowledgement; None if
+            none was.
         last_success: nanoseconds since the Unix epoch; 0 if nothing was acknowledged yet.
     """
 
@@ -94,6 +96,7 @@ class State:
     rejected: int = 0
     failing: bool = False
     last_error: str = ""
+    delay: float | None = None
     last_success: int = 0
 
 
@@ -211,7 +214,10 @@ class Sender:
                 self._queue.popleft()
             failed_before = self._state.failing
             if arrived:
-                self._state = replace(self._state, failing=False, last_success=time.time_ns())
+                now = time.time_ns()
+                # A clock that is set meanwhile must not make it negative.
+                delay = max(0, now - pending.snapshot.time) / 1e9
+                self._state = replace(self._state, failing=False, delay=delay, last_success=now)
                 self._count(sent=1)
             else:
                 error = self._error or self._state.last_error

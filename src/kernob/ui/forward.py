@@ -17,6 +17,8 @@ LARGEST_BODY: Final = 1 << 20
 """Bytes of a question (`POST /api/query`)."""
 
 _ASKED: Final = ("accept", "accept-encoding", "content-type", "content-encoding")
+_PLAIN: Final = {"accept-encoding": "identity"}
+"""Else the client would ask for what the browser may not have asked for."""
 _ANSWERED: Final = ("content-type", "content-encoding", "content-length", "cache-control", "etag")
 
 
@@ -35,7 +37,7 @@ async def forward(request: Request, client: httpx.AsyncClient) -> Response:
     asked = client.build_request(
         request.method,
         f"{request.url.path}?{request.url.query}",
-        headers={name: request.headers[name] for name in _ASKED if name in request.headers},
+        headers=_PLAIN | {n: request.headers[n] for n in _ASKED if n in request.headers},
         content=bytes(body) or None,
     )
     sent = asyncio.ensure_future(client.send(asked, stream=True))

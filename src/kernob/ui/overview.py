@@ -122,7 +122,7 @@ class _View:
         totals = {row.name: row.transmit + row.receive for row in answer.busy}
         series = [_series(line, totals.get(line.name)) for line in answer.lines]
         drawn = {line.name: line.slot for line in series}
-        self._chart.show(answer.range, answer.times, series)
+        self._chart.show(answer.range, answer.times, series, answer.marks)
         self._known.show(answer.provenance, answer.range)
         self._busy.show([_busy(row, state, drawn) for row in answer.busy[:BUSY]])
         self._more_busy.show("All services", state.link("/traffic"))
@@ -192,7 +192,7 @@ class _Findings(Element):
 def _quiet(answer: model.Overview, state: State) -> str:
     """Returns what "all quiet" covers."""
     covered = [counted(len(answer.hosts), "host")]
-    covered.append(counted(sum(host.services for host in answer.hosts), "service"))
+    covered.append(counted(answer.services, "service"))
     if answer.senders:
         covered.append(counted(len(answer.senders), "other sender"))
     when = f"in the last {length(state.span.length)}" if state.span.length else "in the range above"
