@@ -18,7 +18,7 @@ from kernob.errors import StoreBusyError, StoreError, StoreFullError
 from kernob.store import embedded
 from kernob.store.engine import Signal
 from kernob.store.store import Store
-from store.otlp import one, sums, traces
+from store.otlp import one, traces
 
 TESTS = Path(__file__).parent.parent
 START = """
@@ -33,10 +33,11 @@ START = """
 """
 
 
-def _child(folder: Path, code: str) -> subprocess.Popen[str]:
+def _child(folder: Path, code: str, cwd: Path | None = None) -> subprocess.Popen[str]:
     start = textwrap.dedent(START.format(tests=str(TESTS)))
     return subprocess.Popen(
         [sys.executable, "-c", start + textwrap.dedent(code), str(folder)],
+        cwd=cwd,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -156,18 +157,20 @@ def test_memory_at_rest(tmp_path: Path) -> None:
         assert int(_line(child)) < 330
 
 
-def test_bodies_leave_no_file(
-    settings: config.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_bodies_leave_no_file_and_nothing_is_written_beside_the_store(tmp_path: Path) -> None:
+    code = """
+        import os
+        store.write(Signal.METRICS, [sums({"as_int": 1})])
+        links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+        files = [os.readlink(link) for link in links if os.path.exists(link)]
+        print(len([file for file in files if "memfd:kernob" in file]), flush=True)
+        store.close()
+    """
     before = set(Path("/dev/shm").iterdir())
-    store = Store.open(settings)
 
-    store.write(Signal.METRICS, [sums({"as_int": 1})])
+    with _child(tmp_path / "store", code, cwd=tmp_path) as child:
+        assert _line(child) == "0"
 
-    files = [os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.exists()]  # noqa: PTH115
-    store.close()
-    assert not [file for file in files if "memfd:kernob" in file]
     assert set(Path("/dev/shm").iterdir()) == before
     assert [file.name for file in tmp_path.iterdir()] == ["store"]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import hashlib
 import os
 import queue
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +30,6 @@ READERS: Final = 4
 _CONFIG: Final = """<clickhouse>
     <!-- Written by Kernob at each start: changes are lost. -->
     <timezone>UTC</timezone>
-    <format_schema_path>{folder}/schemas/</format_schema_path>
     <max_server_memory_usage>{memory}</max_server_memory_usage>
     <mark_cache_size>16777216</mark_cache_size>
     <uncompressed_cache_size>0</uncompressed_cache_size>
@@ -50,9 +51,6 @@ _CONFIG: Final = """<clickhouse>
     <background_distributed_schedule_pool_size>1</background_distributed_schedule_pool_size>
     <background_message_broker_schedule_pool_size>1</background_message_broker_schedule_pool_size>
     <merge_tree>
-        <!-- A merge costs as much as the insert did: fewer, larger ones, column by column. -->
-        <merge_selector_base>12</merge_selector_base>
-        <vertical_merge_algorithm_min_rows_to_activate>16384</vertical_merge_algorithm_min_rows_to_activate>
         <!-- Merged parts stay until the system has surely written what they became. -->
         <old_parts_lifetime>60</old_parts_lifetime>
         <!-- Of two threads for merges one is always free for small ones. -->
@@ -82,7 +80,7 @@ class Embedded:
         self._lock = _lock(folder)
         try:
             config = folder / "config.xml"
-            config.write_text(_CONFIG.format(folder=folder, memory=MEMORY))
+            config.write_text(_CONFIG.format(memory=MEMORY))
             self._open(f"{folder}?config-file={config}")
         except OSError as error:
             os.close(self._lock)
@@ -140,7 +138,7 @@ class Embedded:
 
     def _over(self, statement: str, source: Source) -> bytes:
         """Returns the answer to a statement over one message."""
-        settings = _assignments(clickhouse.writing(source))
+        settings = _assignments(clickhouse.writing(source) | self._schema(source))
         with self._borrowed(self._writers) as connection, _memory_file(source.body) as path:
             file = f"file('{path}', 'ProtobufSingle', '{source.structure}')"
             made = f"{statement.replace('{source}', file)} SETTINGS {settings}"
@@ -149,6 +147,23 @@ class Embedded:
                 raise StoreError("the store did not read what it was given")
             stream: bytes = answer.bytes()
             return stream
+
+    def _schema(self, source: Source) -> dict[str, object]:
+        """Returns the settings that name a source's schema: a file in the store's folder.
+
+        Of a schema given as text chDB 26.5 writes a copy to the folder the process was started in.
+        """
+        name = hashlib.blake2b(source.schema.encode(), digest_size=8).hexdigest()
+        file = self.folder.absolute() / f"{name}.proto"
+        if not file.exists():
+            try:
+                # Two threads may be here; what is there must be whole.
+                part = file.with_suffix(f".{threading.get_native_id()}")
+                part.write_text(source.schema, "utf-8")
+                part.rename(file)
+            except OSError as error:
+                raise clickhouse.error(str(error)) from error
+        return {"format_schema_source": "file", "format_schema": str(file)}
 
     def read(
         self,

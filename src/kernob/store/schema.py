@@ -16,6 +16,9 @@ VERSION: Final = 1
 LOCAL: Final = "_local"
 """What a table's name ends with on each node of a cluster; the name itself reads all nodes."""
 
+# To merge wide rows costs more than to insert them: so fewer and larger merges.
+_MERGES: Final = ", merge_selector_base = 32, vertical_merge_algorithm_min_rows_to_activate = 16384"
+
 
 def retention(table: Table, settings: config.Store) -> int:
     """Returns how many seconds the table is kept."""
@@ -56,7 +59,7 @@ def statements(settings: config.Store) -> list[str]:
             f"({table.columns}\n) ENGINE = {engine}\nPARTITION BY {table.partition}{primary}\n"
             f"ORDER BY {table.order}\nTTL {_ttl(table, settings)}\n"
             "SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, "
-            "materialize_ttl_recalculate_only = 1"
+            f"materialize_ttl_recalculate_only = 1{_MERGES if table.wide else ''}"
         )
         if settings.cluster:
             made.append(

@@ -49,6 +49,11 @@ class Table:
     keep: int = 0
     primary: str = ""
 
+    @property
+    def wide(self) -> bool:
+        """Whether it holds records as they were sent, with all their attributes."""
+        return "ResourceAttributes" in self.columns and not self.name.startswith("kernob_")
+
 
 @dataclass(frozen=True, slots=True)
 class View:
