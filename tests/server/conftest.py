@@ -44,7 +44,9 @@ class Receiver:
         self.server = Server(config.load(None, environ, {}))
         scheme = "https" if "certificate" in settings else "http"
         self.url = f"{scheme}://127.0.0.1:{self.server.port}"
-        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        # It keeps all its connections: closing one in a thread, it may hit another's.
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=None)
+        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False, limits=limits)
         self._loop = uvloop.new_event_loop()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run)
