@@ -32,7 +32,7 @@ PARSERS: Final = 2
 """Threads that unpack (without Python's lock) and parse (with it): more would gain nothing."""
 SMALL: Final = 32 << 10
 """Bytes up to which a request is parsed at once: the way to a thread and back costs 0.1 ms."""
-PAUSE: Final = 0.2
+PAUSE: Final = 0.5
 """Seconds between the beginnings of two inserts of one signal, unless a lot waits."""
 BATCH_BYTES: Final = 16 << 20
 BATCH_RECORDS: Final = 50_000
