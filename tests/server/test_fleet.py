@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 from bench import fleet
-
 from serving import Serving
 
 if TYPE_CHECKING:

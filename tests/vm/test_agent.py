@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+
 from bench.vm import machine, package
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+
 from bench.vm import machine, package
 
 ROOT = Path(__file__).parents[2]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from bench.vm import machine
 
 ROOT = Path(__file__).parents[2]
