@@ -125,7 +125,11 @@ class Store:
             return [Counter(data=requests.records(signal, whole))]
         refused = _refused(signal, bodies, counts)
         if signal == Signal.PROFILES and any(counts["records"]):
-            self._insert_profiles(whole, body, bounds)
+            try:
+                self._insert_profiles(whole, body, bounds)
+            except StoreDataError as error:
+                log.warning("a request of %s can't be stored: %s", signal, error)
+                return [Counter(data=requests.records(signal, whole))]
         for statement in self._statements(signal, counts, bounds):
             try:
                 self._insert(statement, message, body)
@@ -163,10 +167,11 @@ class Store:
         """Stores a request of profiles: as it came, and what is known of each profile."""
         name = hashlib.blake2b(whole, digest_size=16).hexdigest()
         database = self.settings.database
-        request = b"\x0a" + nested.to_varint(len(whole)) + whole
-        self._insert(decode.whole(database, name, int(time.time())), "Request", request)
+        # First what may fail: that part of the store reads the request, the other takes it whole.
         statement = decode.profiles(database, name, bounds)
         self._insert(statement, decode.MESSAGES[Signal.PROFILES], body)
+        request = b"\x0a" + nested.to_varint(len(whole)) + whole
+        self._insert(decode.whole(database, name, int(time.time())), "Request", request)
 
     def _insert(self, statement: Statement, message: str, body: bytes) -> None:
         source = Source(statement.structure, decode.SCHEMA, message, body)
