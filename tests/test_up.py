@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
 KERNOB = str(Path(sys.executable).with_name("kernob"))
 SECONDS = 30.0
+RECEIVER = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+connection, _ = server.accept()
+left = int(sys.argv[1])
+while left:
+    left -= len(connection.recv(1 << 20))
+print("got", flush=True)
+sys.stdin.read()
+"""
 
 
 class Up:
@@ -164,27 +175,27 @@ def test_what_was_moved_is_in_the_store_to_the_byte(start: Callable[..., Up]) ->
     up.until_ready()
     wait_until(lambda: up.exports() > 0, lambda: up.log, SECONDS)
     size = 7_654_321
-    asked = f"by=peer&process={platform.node()}:{os.getpid()}&from=now-5m"
+    receiver = subprocess.Popen(
+        [sys.executable, "-c", RECEIVER, str(size)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert receiver.stdout
+    port = int(receiver.stdout.readline())
+    with socket.create_connection(("127.0.0.1", port)) as sender:
+        sender.sendall(bytes(size))
+    assert receiver.stdout.readline() == "got\n"
+    asked = f"by=peer&process={platform.node()}:{receiver.pid}&from=now-5m"
     url = f"http://127.0.0.1:{up.ports['server']}/api/traffic?{asked}"
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        script = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])))"
-        sender = subprocess.Popen(
-            [sys.executable, "-c", f"{script}.sendall(bytes({size}))", str(server.getsockname()[1])]
-        )
-        connection, _ = server.accept()
-        with connection:
-            left = size
-            while left:
-                left -= len(connection.recv(1 << 20))
-        sender.wait(10)
 
     def received() -> list[int]:
         time.sleep(0.2)
         with urllib.request.urlopen(url, timeout=20) as answer:
             return [row["receive"] for row in json.load(answer)["rows"]]
 
-    wait_until(lambda: size in received(), lambda: f"{received()} {up.log}", SECONDS)
+    wait_until(lambda: received() == [size], lambda: f"{received()} {up.log}", SECONDS)
+    receiver.communicate()
     assert up.stop() == 0
 
 

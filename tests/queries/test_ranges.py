@@ -106,7 +106,9 @@ def test_a_range_covers_what_was_asked_in_bounded_steps(
     assert end <= asked.end < end + asked.step
     assert asked.start % asked.step == asked.end % asked.step == 0
     assert asked.step >= max(interval, ranges.TIERS[asked.tier][1])
-    assert len(ranges.times(asked)) <= ranges.MOST_STEPS + 2
+    assert len(ranges.times(asked)) <= ranges.MOST_EMPTY + 2
+    with_data = [time for time in ranges.times(asked) if time >= oldest[asked.tier]]
+    assert len(with_data) <= ranges.MOST_STEPS + 2
 
 
 def test_a_table_that_has_expired_gives_way_to_the_next() -> None:
@@ -124,10 +126,18 @@ def test_a_young_store_is_read_as_sent() -> None:
     assert ranges.choose(NOW - 900_000, NOW, 1000, oldest).tier == "points"
 
 
+def test_a_new_store_is_looked_at_closely() -> None:
+    quarter, hour = 15 * 60_000, 60 * 60_000
+
+    assert ranges.choose(NOW - quarter, NOW, 1000, {"points": NOW - 5000}).step == 1000
+    assert ranges.choose(NOW - hour, NOW, 1000, {"points": NOW - 5000}).step == 5000
+    assert ranges.choose(NOW - quarter, NOW, 1000, {"points": NOW - hour}).step == 5000
+
+
 def test_the_interval_is_that_of_the_agents(store: Store) -> None:
     now = time.time_ns() // 1_000_000
     agent = Sender("a", now - 60_000)
-    assert ranges.resolve(store.reader(), "now-15m", "now").step == 5_000
+    assert ranges.resolve(store.reader(), "now-15m", "now").interval == 1_000
 
     send(store, *(agent.snapshot(now - at * 2000 + at % 3, *itself(9 - at)) for at in range(9)))
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from kernob.store.engine import Reader
 
 MOST_STEPS: Final = 360
+"""With data."""
+MOST_EMPTY: Final = 1000
+"""Steps at most, most of them before there were data: a new store is looked at closely."""
 SHORTEST: Final = 10_000
 LONGEST: Final = 400 * 86_400_000
 """Milliseconds that a range may be long."""
@@ -112,8 +115,9 @@ def choose(start: int, end: int, interval: int, oldest: Mapping[str, int]) -> Ra
     start = min(start, end - SHORTEST)
     tier = _tier(start, end, oldest)
     smallest = max(TIERS[tier][1], interval)
-    fits = (s for s in STEPS if s >= smallest and (end - start) / s <= MOST_STEPS)
-    step = next(fits, STEPS[-1])
+    known = end - max(start, min(end, oldest.get(tier, start)))
+    fewest = max(float(smallest), known / MOST_STEPS, (end - start) / MOST_EMPTY)
+    step = next((step for step in STEPS if step >= fewest), STEPS[-1])
     return Range(start // step * step, -(-end // step) * step, step, tier, interval)
 
 

@@ -77,6 +77,8 @@ class Server:
         self.port = self._socket.getsockname()[1]
         self.grpc_port = 0
         try:
+            # Who comes while the store is opened waits for it, instead of being turned away.
+            self._socket.listen(CONNECTIONS)
             # Before there are threads: chDB has its own.
             self.store = Store.open(loaded.config.store)
         except BaseException:
