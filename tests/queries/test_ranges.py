@@ -142,4 +142,4 @@ def test_the_interval_is_that_of_the_agents(store: Store) -> None:
     send(store, *(agent.snapshot(now - at * 2000 + at % 3, *itself(9 - at)) for at in range(9)))
 
     asked = ranges.resolve(store.reader(), "now-15m", "now")
-    assert asked == Range(asked.start, asked.end, 5000, "points", 2000)
+    assert asked == Range(asked.start, asked.end, 2000, "points", 2000)
