@@ -35,10 +35,11 @@ SMALL: Final = 32 << 10
 PAUSE: Final = 0.5
 """Seconds between the beginnings of two inserts of one signal, unless a lot waits."""
 BATCH_BYTES: Final = 16 << 20
-BATCH_RECORDS: Final = 50_000
+BATCH_RECORDS: Final = 80_000
 """What an insert takes at most, but for a single request that is larger."""
-LOT_BYTES: Final = 4 << 20
-"""What is a lot: about 20,000 data points, one good insert."""
+LOT_BYTES: Final = 8 << 20
+LOT_REQUESTS: Final = 50
+"""What is a lot: about 40,000 data points, or as many senders that wait for their answer."""
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,8 @@ class _Line:
         """Returns from when on it may be written; infinite if nothing waits."""
         if not self.waiting:
             return float("inf")
-        return self.since if self.size >= LOT_BYTES else max(self.since, self.began + PAUSE)
+        lot = self.size >= LOT_BYTES or len(self.waiting) >= LOT_REQUESTS
+        return self.since if lot else max(self.since, self.began + PAUSE)
 
     def put(self, item: _Waiting) -> None:
         """Adds a request."""

@@ -120,15 +120,18 @@ class Store:
             counts = self._survey(signal, body, bounds)
         except StoreDataError as error:
             if len(bodies) > 1:
-                return [self._write_together(signal, [body], bounds)[0] for body in bodies]
-            log.warning("a request of %s can't be read: %s", signal, error)
+                # Halves: one request that can't be read costs the others few statements.
+                half = len(bodies) // 2
+                first = self._write_together(signal, bodies[:half], bounds)
+                return first + self._write_together(signal, bodies[half:], bounds)
+            self._say_unreadable(signal, error)
             return [Counter(data=requests.records(signal, whole))]
         refused = _refused(signal, bodies, counts)
         if signal == Signal.PROFILES and any(counts["records"]):
             try:
                 self._insert_profiles(whole, body, bounds)
             except StoreDataError as error:
-                log.warning("a request of %s can't be stored: %s", signal, error)
+                self._say_unreadable(signal, error)
                 return [Counter(data=requests.records(signal, whole))]
         for statement in self._statements(signal, counts, bounds):
             try:
@@ -182,9 +185,14 @@ class Store:
         try:
             self._insert(statement, decode.MESSAGES[signal], nested.to_text(signal, body))
         except StoreDataError as error:
-            log.warning("a request of %s can't be stored: %s", signal, error)
+            self._say_unreadable(signal, error)
             return requests.records(signal, body, statement.kind)
         return 0
+
+    def _say_unreadable(self, signal: Signal, error: StoreDataError) -> None:
+        """Logs it once for each signal, since a sender could fill the log; it is counted, too."""
+        if (signal, "data") not in self._losses:
+            log.warning("a request of %s can't be read (said once): %s", signal, error)
 
     def _count(self, signal: Signal, refused: Sequence[Counter[str]]) -> None:
         for counts in refused:
