@@ -37,9 +37,11 @@ PAUSE: Final = 0.5
 BATCH_BYTES: Final = 16 << 20
 BATCH_RECORDS: Final = 80_000
 """What an insert takes at most, but for a single request that is larger."""
-LOT_BYTES: Final = 8 << 20
+LOT_BYTES: Final = 4 << 20
 LOT_REQUESTS: Final = 50
-"""What is a lot: about 40,000 data points, or as many senders that wait for their answer."""
+"""What is a lot: about 20,000 data points, or as many senders that wait for their answer."""
+LINGER: Final = 0.05
+"""Seconds that a lot waits for more: an insert costs as much as 5,000 points, however small."""
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +128,7 @@ class _Line:
         if not self.waiting:
             return float("inf")
         lot = self.size >= LOT_BYTES or len(self.waiting) >= LOT_REQUESTS
-        return self.since if lot else max(self.since, self.began + PAUSE)
+        return self.since + LINGER if lot else max(self.since, self.began + PAUSE)
 
     def put(self, item: _Waiting) -> None:
         """Adds a request."""
