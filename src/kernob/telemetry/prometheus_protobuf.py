@@ -11,12 +11,12 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from google.protobuf import (  # type: ignore[import-untyped]
+from google.protobuf import (
     descriptor_pb2,
     descriptor_pool,
     message_factory,
 )
-from google.protobuf.proto import serialize_length_prefixed  # type: ignore[import-untyped]
+from google.protobuf.proto import serialize_length_prefixed
 
 from kernob.telemetry.model import Kind
 from kernob.telemetry.prometheus import (
