@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from servers import wait_until
 from ui.truth import PEERS
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def test_it_keeps_scroll_sorting_and_filter_while_rows_change(crowd: Page) -> No
     expect(crowd.locator("th[aria-sort='ascending']")).to_contain_text("Peer")
     assert names(crowd)[0] == "peer-0200.example"
     crowd.evaluate("scrollTo(0, 5000)")
+    wait_until(lambda: names(crowd)[0] != "peer-0200.example", "rows of where it was scrolled to")
     before = names(crowd)
     crowd.evaluate(
         "getElement(document.querySelector('.k-foot')).$emit('location', location.search)"

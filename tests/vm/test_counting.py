@@ -73,9 +73,9 @@ def run_live_tests(release: str, files: dict[str, Path], tests: str) -> None:
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("release", KERNELS)
-def test_every_way_to_move_bytes(release: str, files: dict[str, Path]) -> None:
-    run_live_tests(release, files, f"not ({' or '.join(HEAVY)})")
+def test_every_way_to_move_bytes(files: dict[str, Path]) -> None:
+    # Newer kernels have the hooks of the one that all tests run on; slow tests try them, too.
+    run_live_tests("6.1", files, f"not ({' or '.join(HEAVY)})")
 
 
 @pytest.mark.live
