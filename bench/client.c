@@ -10,22 +10,17 @@
  * bytes sent and received, latency percentiles in microseconds.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <err.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "loopback.h"
+
 #define MAX_CONNECTIONS 256
-#define NANOSECONDS 1000000000LL
 
 struct connection {
 	int64_t due; /* of the requests in flight; 0: idle */
@@ -39,26 +34,6 @@ static char *batch;
 static size_t batch_length, response_length;
 static uint64_t sent, received, batches, answered;
 static uint32_t *latencies; /* microseconds */
-
-static int64_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * NANOSECONDS + t.tv_nsec;
-}
-
-static int dial(int port)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-	int one = 1, s = socket(AF_INET, SOCK_STREAM, 0);
-
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (s < 0 || connect(s, (void *)&address, sizeof(address)))
-		err(1, "connect");
-	setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	return s;
-}
 
 static void start(int i, int64_t due)
 {

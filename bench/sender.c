@@ -11,26 +11,21 @@
  * microseconds, seconds of CPU of its own; and the first other answer, if there was one.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/tcp.h>
 #include <poll.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "loopback.h"
 
 #define MAX_CONNECTIONS 256
 #define MAX_HEAD 65536
-#define NANOSECONDS 1000000000LL
 
 struct connection {
 	const char *request; /* what is still to be sent */
@@ -46,26 +41,6 @@ static const char *next, *end;
 static uint64_t requests, accepted, sent;
 static uint32_t *latencies; /* microseconds */
 static char other[200];
-
-static int64_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * NANOSECONDS + t.tv_nsec;
-}
-
-static int dial(int port)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-	int one = 1, s = socket(AF_INET, SOCK_STREAM, 0);
-
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (s < 0 || connect(s, (void *)&address, sizeof(address)))
-		err(1, "connect");
-	setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	return s;
-}
 
 static void push(int i)
 {
