@@ -70,3 +70,13 @@ def test_an_address_that_is_taken() -> None:
         with pytest.raises(ListenError, match=rf"can't listen on {address}.*set another address"):
             Access(address).bind()
     Access(address).bind().close()
+
+
+def test_of_two_that_bound_an_address_one_listens() -> None:
+    with Access("127.0.0.1:0").bind() as first:
+        access = Access(f"127.0.0.1:{first.getsockname()[1]}")
+        with access.bind() as second:
+            access.listen(first, 1)
+
+            with pytest.raises(ListenError, match="in use"):
+                access.listen(second, 1)

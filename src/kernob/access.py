@@ -111,6 +111,17 @@ class Access:
             raise taken(f"{self.host}:{self.port}", error.strerror) from error
         return bound
 
+    def listen(self, bound: socket.socket, waiting: int) -> None:
+        """Has a socket of `bind` take connections; `waiting` of them may wait to be accepted.
+
+        Raises:
+            ListenError: somebody else who had bound the address listens there by now.
+        """
+        try:
+            bound.listen(waiting)
+        except OSError as error:
+            raise taken(f"{self.host}:{self.port}", error.strerror) from error
+
 
 def taken(address: str, reason: str | None) -> ListenError:
     """Returns the error of an address that can't be had."""

@@ -78,7 +78,7 @@ class Server:
         self.grpc_port = 0
         try:
             # Who comes while the store is opened waits for it, instead of being turned away.
-            self._socket.listen(CONNECTIONS)
+            self._access.listen(self._socket, CONNECTIONS)
             # Before there are threads: chDB has its own.
             self.store = Store.open(loaded.config.store)
         except BaseException:
