@@ -119,6 +119,16 @@ def test_one_request_that_cannot_be_read_harms_no_other(store: Store) -> None:
     assert store.losses() == {(Signal.TRACES, "data"): 1}
 
 
+def test_what_cannot_be_read_is_logged_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    odd = _span(b"\x28\x05")
+
+    store.write(Signal.TRACES, [odd, odd, odd])
+    store.write(Signal.TRACES, [odd])
+
+    assert len([record for record in caplog.records if "can't be read" in record.msg]) == 1
+    assert store.losses() == {(Signal.TRACES, "data"): 4}
+
+
 def test_an_error_does_not_silence_what_follows(store: Store) -> None:
     # A start that is a varint: the count that comes before the insert fails, too.
     odd = _span(b"\x38\x05")

@@ -57,6 +57,7 @@ class Store:
         self._lock = threading.Lock()
         self._day = time.time() // 86400
         self._losses: Counter[tuple[Signal, str]] = Counter()
+        self._said_unreadable: set[Signal] = set()
         self._unwritten: Counter[tuple[Signal, str]] = Counter()
 
     @classmethod
@@ -191,7 +192,8 @@ class Store:
 
     def _say_unreadable(self, signal: Signal, error: StoreDataError) -> None:
         """Logs it once for each signal, since a sender could fill the log; it is counted, too."""
-        if (signal, "data") not in self._losses:
+        if signal not in self._said_unreadable:
+            self._said_unreadable.add(signal)
             log.warning("a request of %s can't be read (said once): %s", signal, error)
 
     def _count(self, signal: Signal, refused: Sequence[Counter[str]]) -> None:
