@@ -71,6 +71,27 @@ def test_a_full_disk_makes_senders_wait_and_nothing_is_lost(
         assert ids(server) == {"before", "later", "waits"}
 
 
+def test_with_a_full_disk_the_server_is_not_ready_and_says_why(disk: Path, tmp_path: Path) -> None:
+    server = Serving(tmp_path, KERNOB_STORE_PATH=str(disk / "store"))
+    with server.running():
+        fill(disk / "ballast")
+        assert server.send("/v1/logs", large("never")).status_code == 503
+
+        full = httpx.get(f"{server.url}/ready", trust_env=False)
+        (disk / "ballast").unlink()
+        wait_until(lambda: server.send("/v1/logs", large("later")).status_code == 200, "room", 30)
+
+        assert full.status_code == 503
+        assert full.headers["Content-Type"] == "application/problem+json"
+        assert int(full.headers["Retry-After"]) > 0
+        problem = full.json()
+        assert (problem["status"], problem["title"]) == (503, "Service Unavailable")
+        assert "can't be stored" in problem["detail"]
+        assert "space" in problem["detail"]
+        # Its own figures may have failed, too: they come every ten seconds.
+        wait_until(server.ready, "the server to be ready", 15)
+
+
 def fill(file: Path) -> None:
     with file.open("wb", buffering=0) as out, contextlib.suppress(OSError):
         while True:

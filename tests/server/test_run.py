@@ -17,7 +17,7 @@ from google.rpc import status_pb2
 
 from kernob import config
 from kernob.errors import ListenError, StoreBusyError
-from kernob.server import run
+from kernob.server import ingest, run
 from server import records
 from server.conftest import Receiver
 from servers import wait_until
@@ -149,10 +149,28 @@ def test_its_own_figures_are_in_its_store_and_its_api(
         assert "kernob.server.records" in api
 
 
-def test_it_is_ready_as_long_as_the_store_answers(tmp_path: Path) -> None:
+def test_it_is_not_ready_while_a_write_fails_nor_for_ever_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Receiver(tmp_path).running() as receiver:
-        assert receiver.client.get("/ready").status_code == 200
-        assert receiver.client.get("/health").status_code == 200
+        before = receiver.client.get("/ready")
+        engine = receiver.server.store.engine
+        engine.command("RENAME TABLE otel.otel_logs TO otel.away")
+        receiver.post("/v1/logs", records.logs(["a"]))
+        failing = receiver.client.get("/ready")
+        health = receiver.client.get("/health")
+        # Nobody may try again, since it is not ready.
+        monkeypatch.setattr(ingest, "FAILURE_SECONDS", 0)
+        forgotten = receiver.client.get("/ready")
+        monkeypatch.undo()
+        engine.command("RENAME TABLE otel.away TO otel.otel_logs")
+        receiver.post("/v1/logs", records.logs(["a"]))
+        mended = receiver.client.get("/ready")
+
+    answers = (before, failing, health, forgotten, mended)
+    assert [answer.status_code for answer in answers] == [200, 503, 200, 200, 200]
+    assert failing.headers["Content-Type"] == "application/problem+json"
+    assert "logs can't be stored" in failing.json()["detail"]
 
 
 def test_upkeep_that_fails_is_done_again(

@@ -195,6 +195,7 @@ def make_app(
     access: Access | None = None,
     figures: Callable[[], Sequence[Figure]] = tuple,
     started: int = 0,
+    failure: Callable[[], str] = str,
 ) -> FastAPI:
     """Returns the API as an application; OTLP's routes may be put before its own.
 
@@ -203,6 +204,7 @@ def make_app(
         access: who may come in; None for everybody.
         figures: the server's own, as of now.
         started: when the server did, nanoseconds since the Unix epoch.
+        failure: why nothing can be stored now; empty if it can.
     """
     app = FastAPI(
         title="Kernob",
@@ -248,14 +250,21 @@ def make_app(
         """Always `ok`."""
         return "ok\n"
 
-    @app.get("/ready", response_class=PlainTextResponse, summary="Whether the store answers")
-    async def ready() -> str:
-        """`ok`, or 503."""
+    @app.get(
+        "/ready",
+        response_class=PlainTextResponse,
+        responses={503: {"description": "The store can't be read or written.", **_PROBLEM}},
+        summary="Whether the store can be read and written",
+    )
+    async def ready() -> Response:
+        """`ok`, or 503 and why: a full disk, a store that is gone, a latest write that failed."""
         try:
             await asyncio.to_thread(store.reader(Limits(seconds=5)).read, "SELECT 1")
         except KernobError as error:
-            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
-        return "ok\n"
+            return problems.of_error(error, HTTPStatus.SERVICE_UNAVAILABLE)
+        if why := failure():
+            return problems.response(HTTPStatus.SERVICE_UNAVAILABLE, why)
+        return PlainTextResponse("ok\n")
 
     return app
 

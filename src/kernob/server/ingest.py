@@ -43,6 +43,10 @@ LOT_REQUESTS: Final = 50
 LINGER: Final = 0.05
 """Seconds that a lot waits for more: an insert costs as much as 5,000 points, however small."""
 
+FAILURE_SECONDS: Final = 60
+"""For how long a failed write says how the store is, unless the signal is written again: senders
+try again sooner, if there are any."""
+
 log = logging.getLogger(__name__)
 
 
@@ -179,7 +183,7 @@ class Ingest:
         self._lines = {service.signal: _Line() for service in otlp.SERVICES}
         self._changed = threading.Condition()
         self._closing = False
-        self._failing: set[Signal] = set()
+        self._failing: dict[Signal, tuple[str, float]] = {}
         self._writers = [
             threading.Thread(target=self._write, name=f"kernob-write-{number}", daemon=True)
             for number in range(WRITERS)
@@ -198,6 +202,19 @@ class Ingest:
             raise
         finally:
             room.give_back()
+
+    def failure(self) -> str:
+        """Returns which signal can't be stored now and why; empty if none is known to fail.
+
+        A signal can't be stored if the latest attempt, of the last `FAILURE_SECONDS`, failed.
+        """
+        since = time.monotonic() - FAILURE_SECONDS
+        latest = (
+            f"{signal} can't be stored: {why}"
+            for signal, (why, at) in self._failing.items()
+            if at > since
+        )
+        return next(latest, "")
 
     async def take(
         self, service: Service, room: Room, body: bytes, *, encoding: str = "", json: bool = False
@@ -298,13 +315,14 @@ class Ingest:
                 item.answer.set_result(refused)
 
     def _say(self, signal: Signal, failure: str) -> None:
-        """Logs that a signal can't be stored, and that it can be again, once each."""
+        """Keeps in mind why a signal can't be stored; logs that, and that it can be, once each."""
         if failure and signal not in self._failing:
             log.error("%s can't be stored, senders are asked to wait: %s", signal, failure)
-            self._failing.add(signal)
         elif not failure and signal in self._failing:
             log.info("%s are stored again", signal)
-            self._failing.remove(signal)
+            del self._failing[signal]
+        if failure:
+            self._failing[signal] = failure, time.monotonic()
 
     async def close(self) -> None:
         """Writes what waits, and ends the threads."""

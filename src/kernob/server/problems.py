@@ -82,9 +82,9 @@ def response(
     )
 
 
-def of_error(error: KernobError) -> Response:
-    """Returns the answer for an error of Kernob's own."""
-    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+def of_error(error: KernobError, status: int = 0) -> Response:
+    """Returns the answer for an error of Kernob's own, with its kind's status if none is given."""
+    status = status or next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     return response(status, error.args[0] if error.args else "", remedy=error.remedy)
 
 
