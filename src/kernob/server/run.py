@@ -157,9 +157,7 @@ class Server:
         """Stores the server's own figures, as if somebody sent them, and what was refused."""
         metrics = next(service for service in otlp.SERVICES if service.signal is Signal.METRICS)
         figures = itself.figures(self.ingest.figures, self.store.losses())
-        body = itself.request(
-            self._resource, figures, self._started, self.ingest.failure
-        ).SerializeToString()
+        body = itself.request(self._resource, figures, self._started).SerializeToString()
         with self.ingest.room(Signal.METRICS) as room:
             room.take(len(body))
             await self.ingest.take(metrics, room, body)
