@@ -68,17 +68,6 @@ def test_losses_are_those_within_the_range(store: Store) -> None:
     assert agents(store.reader(), recent, "well", now=NOW).rows[0].lost == {"bytes_lost": 18.0}
 
 
-def test_what_the_server_refused_is_said(store: Store) -> None:
-    store.count_lost("metrics", "time", 5)  # type: ignore[arg-type]
-    store.write_losses()
-    around = Range(NOW - 60_000, NOW + 600_000, 10_000, "points")
-
-    ((reason, records),) = agents(store.reader(), around, now=NOW).server.items()
-
-    assert reason.startswith("metrics: ")
-    assert records == 5
-
-
 @pytest.mark.parametrize(
     ("silent", "interval", "expected"),
     [

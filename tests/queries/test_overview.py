@@ -2,7 +2,7 @@ import time
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from kernob.queries.model import AgentRow, Agents, Provenance, Range
+from kernob.queries.model import AgentRow, Agents, Provenance, Range, Refusals, RefusedRow
 from kernob.queries.overview import findings, overview
 from kernob.store.engine import Signal
 from kernob.store.store import Store
@@ -78,7 +78,11 @@ def test_what_is_wrong_is_said_worst_first() -> None:
         row(state="gone", last=NOW - 3_600_000),
         row(),
     ]
-    heard = Agents(RANGE, [], rows, {"traces: too old": 1234.0}, Provenance())
+    refused = [
+        RefusedRow("logs", "it is not OTLP", 7, None, NOW),
+        RefusedRow("traces", "too old", None, 1234, NOW),
+    ]
+    heard = Agents(RANGE, [], rows, Refusals(None, refused), Provenance())
 
     found = findings(heard, NOW)
 
@@ -86,6 +90,10 @@ def test_what_is_wrong_is_said_worst_first() -> None:
         ("bad", "The agent on a b has been silent for 60 min: see whether it still runs."),
         ("attention", "The table flows on a b is nearly full (95 of 100): raise network.flows."),
         ("attention", "The agent on a b is late: its last snapshot is 12 s old."),
+        (
+            "attention",
+            "The server refused 7 requests (logs: it is not OTLP): see what their sender logs.",
+        ),
         (
             "attention",
             "The server refused 1,234 records (traces: too old): see what their sender logs.",

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import httpx
@@ -17,6 +17,7 @@ from google.rpc import status_pb2
 
 from kernob import config
 from kernob.errors import ListenError, StoreBusyError
+from kernob.queries import refused
 from kernob.server import ingest, run
 from server import records
 from server.conftest import Receiver
@@ -143,10 +144,34 @@ def test_its_own_figures_are_in_its_store_and_its_api(
             )
         )
         api = receiver.client.get("/api/server").text
+        agents = receiver.client.get("/api/agents").json()
 
         assert gauges["kernob.server.memory.usage"] > 10 << 20
         assert "kernob.server.waiting" in gauges
         assert "kernob.server.records" in api
+        assert agents["refused"]["since"] is None
+        assert ("logs", "it is not OTLP", 1) in refused_requests(agents)
+
+
+def test_refused_requests_are_those_in_memory_if_it_can_not_store_its_own_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "FIGURES_SECONDS", 3600)
+    monkeypatch.setattr(refused, "STALE", 0)
+    with Receiver(tmp_path).running() as receiver:
+        receiver.post("/v1/traces", b"\xff")
+        receiver.post("/v1/logs", b"", kind="text/plain")
+        agents = receiver.client.get("/api/agents").json()
+
+    assert agents["refused"]["since"] == receiver.server._started // 10**6
+    assert refused_requests(agents) == [
+        ("traces", "it is not OTLP", 1),
+        ("logs", "its type or encoding is not known", 1),
+    ]
+
+
+def refused_requests(agents: Any) -> list[tuple[str, str, int | None]]:
+    return [(row["signal"], row["reason"], row["requests"]) for row in agents["refused"]["rows"]]
 
 
 def test_it_is_not_ready_while_a_write_fails_nor_for_ever_after_it(

@@ -129,13 +129,22 @@ def test_one_that_stops_sending_becomes_late_while_one_looks(
     expect(page.locator(".k-aside")).to_contain_text("late")
 
 
-def test_what_the_server_refuses_is_said(browse: Callable[..., Page], fleet: object) -> None:
+def test_what_the_server_refuses_is_said(
+    browse: Callable[..., Page], fleet: object, serving: Serving
+) -> None:
     del fleet
+    for _ in range(2):
+        assert serving.send("/v1/logs", b"\xff").status_code == 400
     page = browse("/agents")
 
     # The server writes down every ten seconds what it refused.
-    refused = page.locator(".k-facts", has_text="the trace_id is not 16 bytes")
-    expect(refused).to_contain_text("traces: the trace_id is not 16 bytes3", timeout=15_000)
+    table = page.locator("table[aria-label='Refused by the server in this range']")
+    records = table.locator("tr[data-key='traces the trace_id is not 16 bytes'] td")
+    expect(records.nth(3)).to_have_text("3", timeout=15_000)
+    expect(records.nth(2)).to_have_attribute("title", "single records of requests were refused")
+    requests = table.locator("tr[data-key='logs it is not OTLP'] td")
+    expect(requests.nth(2)).to_have_text("2", timeout=15_000)
+    expect(requests.nth(4)).not_to_have_text("not known")
 
 
 @pytest.mark.parametrize("path", ["/agents?from=now-1h", "/agents?from=now-1h&host=agent-ok"])

@@ -14,12 +14,13 @@ from kernob.queries.model import AgentPart, AgentRow, Agents
 from kernob.queries.provenance import at_host, provenance
 from kernob.queries.ranges import times
 from kernob.queries.rates import complete_steps, increases, totals
-from kernob.store.store import REASONS
+from kernob.queries.refused import refused
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kernob.queries.model import Range
+    from kernob.queries.refused import Counted
     from kernob.store.engine import Reader
 
 GONE: Final = 900_000
@@ -57,7 +58,13 @@ class _Agent:
     parts: dict[str, str] = field(default_factory=dict)
 
 
-def agents(reader: Reader, asked: Range, host: str = "", now: int | None = None) -> Agents:
+def agents(
+    reader: Reader,
+    asked: Range,
+    host: str = "",
+    now: int | None = None,
+    counted: Counted | None = None,
+) -> Agents:
     """Returns all agents heard of within the range, or the day before its end, in trouble first.
 
     The SQL takes the latest points of `kernob.agent.collections`, which every snapshot has, then
@@ -68,6 +75,7 @@ def agents(reader: Reader, asked: Range, host: str = "", now: int | None = None)
         asked: the range.
         host: only the agent there; empty for all.
         now: the time, milliseconds since the Unix epoch.
+        counted: what the server has in memory, see `refused`.
 
     Raises:
         StoreError: as `Reader.read`.
@@ -99,7 +107,7 @@ def agents(reader: Reader, asked: Range, host: str = "", now: int | None = None)
         range=asked,
         times=times(asked),
         rows=rows,
-        server=refused(reader, asked),
+        refused=refused(reader, asked, now, counted),
         provenance=provenance(
             reader,
             ["kernob.agent.cpu.time", "kernob.agent.memory.usage", "kernob.agent.lost"],
@@ -117,23 +125,6 @@ def state(last: int, interval: int, now: int) -> State:
     if silent >= GONE:
         return "gone"
     return "late" if silent >= max(LATE * interval, PATIENCE) else "ok"
-
-
-def refused(reader: Reader, asked: Range) -> dict[str, float]:
-    """Returns the records that the server refused within the range, by signal and reason."""
-    found = reader.read(
-        "SELECT toString(Signal) AS signal, toString(Reason) AS reason, "
-        "toFloat64(sum(Records)) AS records "
-        "FROM kernob_refused WHERE Time >= fromUnixTimestamp64Milli({start:Int64}) "
-        "AND Time < fromUnixTimestamp64Milli({end:Int64}) "
-        "GROUP BY signal, reason HAVING records > 0",
-        start=asked.start,
-        end=asked.end,
-    )
-    return {
-        f"{row['signal']}: {REASONS.get(row['reason'], row['reason'])}": row["records"]
-        for row in found.to_pylist()
-    }
 
 
 def _table(asked: Range, now: int) -> str:

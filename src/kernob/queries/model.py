@@ -211,6 +211,39 @@ class AgentRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """What the server refused for one reason: whole requests, or single records of requests.
+
+    Attributes:
+        signal: `metrics`, `traces`, `logs` or `profiles`.
+        reason: in words.
+        requests: how many; None if single records were refused.
+        records: how many; None if whole requests were refused: what is in them is not known.
+        last: when it last did, at the latest; None if that is not known.
+    """
+
+    signal: str
+    reason: str
+    requests: int | None
+    records: int | None
+    last: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What the server refused.
+
+    Attributes:
+        since: when the server started, if it counts from there, since its store lacks the latest;
+            None if it counts within the range that was asked for.
+        rows: whole requests, then single records; none that are zero.
+    """
+
+    since: int | None
+    rows: list[RefusedRow]
+
+
+@dataclass(frozen=True, slots=True)
 class Agents:
     """All agents that were heard of within the range.
 
@@ -218,14 +251,14 @@ class Agents:
         range: what was asked for.
         times: start of each step.
         rows: those in trouble first.
-        server: what the server itself lost or refused within the range, by reason.
+        refused: what the server itself refused, or dropped early.
         provenance: how this is known.
     """
 
     range: Range
     times: list[int]
     rows: list[AgentRow]
-    server: dict[str, float]
+    refused: Refusals
     provenance: Provenance
 
 

@@ -95,9 +95,11 @@ def _hosts(reader: Reader, asked: Range, heard: Agents, complete: int) -> list[H
 
 def findings(heard: Agents, now: int) -> list[Finding]:
     """Returns what is wrong with the agents and the server, worst first, each in words."""
-    found = [finding for row in heard.rows for finding in _of_agent(row, now)]
-    for reason, records in heard.server.items():
-        text = f"The server refused {records:,.0f} records ({reason}): see what their sender logs."
+    found = [finding for agent in heard.rows for finding in _of_agent(agent, now)]
+    for row in heard.refused.rows:
+        many = f"{row.requests:,} requests" if row.records is None else f"{row.records:,} records"
+        why = f"{row.signal}: {row.reason}"
+        text = f"The server refused {many} ({why}): see what their sender logs."
         found.append(Finding("attention", text, "/agents"))
     return sorted(found, key=lambda finding: finding.severity != "bad")
 

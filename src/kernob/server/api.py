@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
@@ -23,6 +24,7 @@ from kernob.errors import KernobError, OverloadedError, UnauthorizedError
 from kernob.queries import model, ranges, sql
 from kernob.queries.agents import agents
 from kernob.queries.overview import overview
+from kernob.queries.refused import LOST, REQUESTS, STORED, Counted
 from kernob.queries.search import search
 from kernob.queries.traffic import Filters, traffic
 from kernob.server import problems
@@ -223,7 +225,7 @@ def make_app(
         "dependencies": [Depends(Doorkeeper(access))],
         "responses": _PROBLEMS,
     }
-    _add_pages(app, answers, guarded)
+    _add_pages(app, answers, guarded, figures, started)
     _add_sql(app, answers, guarded)
 
     @app.get("/api/server", response_model=model.Server, summary="The server itself", **guarded)
@@ -269,7 +271,26 @@ def make_app(
     return app
 
 
-def _add_pages(app: FastAPI, answers: Answers, guarded: dict[str, Any]) -> None:
+def _counted(figures: Sequence[Figure], started: int) -> Counted:
+    """Returns what was refused since the server started, nanoseconds since the Unix epoch."""
+    requests, records = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for figure in figures:
+        signal = figure.attributes.get("kernob.signal", "")
+        outcome = figure.attributes.get("kernob.outcome", "")
+        if figure.metric == REQUESTS and outcome != STORED:
+            requests[signal, outcome] += int(figure.value)
+        elif figure.metric == LOST:
+            records[signal, figure.attributes["kernob.reason"]] += int(figure.value)
+    return Counted(started // 1_000_000, requests, records)
+
+
+def _add_pages(
+    app: FastAPI,
+    answers: Answers,
+    guarded: dict[str, Any],
+    figures: Callable[[], Sequence[Figure]],
+    started: int,
+) -> None:
     @app.get("/api/overview", response_model=model.Overview, summary="What is wrong", **guarded)
     async def get_overview(request: Request, from_: From = "now-1h", to: To = "now") -> Response:
         """Is anything wrong now, and who is busy?"""
@@ -312,9 +333,10 @@ def _add_pages(app: FastAPI, answers: Answers, guarded: dict[str, Any]) -> None:
         request: Request, from_: From = "now-1h", to: To = "now", host: Host = ""
     ) -> Response:
         """Each agent: its state, what it costs, what it lost, what is off and why."""
+        counted = _counted(figures(), started)
 
         def question(reader: Reader) -> model.Agents:
-            return agents(reader, ranges.resolve(reader, from_, to), host)
+            return agents(reader, ranges.resolve(reader, from_, to), host, counted=counted)
 
         return await answers.answer(request, _of_pages(question))
 

@@ -76,6 +76,27 @@ _ALL: Final = (
     Column("started", "Started", "ago", wide=True),
 )
 _BESIDE: Final = (*_FIRST, *_COSTS)
+_REFUSED_LABEL: Final = "Refused by the server"
+_IN_RANGE: Final = "in this range"
+_REFUSED: Final = (
+    Column("signal", "Signal", "text"),
+    Column("reason", "Reason", "text"),
+    Column(
+        "requests",
+        "Requests",
+        "count",
+        hint="Refused as a whole",
+        why="single records of requests were refused",
+    ),
+    Column(
+        "records",
+        "Records",
+        "count",
+        hint="Points, spans, log records, profiles, refused while the rest was stored",
+        why="not known: the requests were refused as a whole",
+    ),
+    Column("seen", "Last", "ago", none="not known", hint="At the latest", why="not stored"),
+)
 
 
 class _View:
@@ -91,7 +112,8 @@ class _View:
             self._late = Figure("Late", "count")
             self._gone = Figure("Gone", "count")
             self._lost = Figure("Lost by agents", "count")
-            self._refused = Figure("Lost by the server", "count")
+            self._requests = Figure("Requests refused", "count")
+            self._records = Figure("Records refused", "count")
             self._polling = Figure("Polling", "count")
             self._series = Figure("Series", "count")
         for figure in (self._polling, self._series):
@@ -100,10 +122,16 @@ class _View:
         with Element("div") as self._all:
             self._table = Table(shell, "Agents", _ALL, bones=4).classes("k-agents")
             self._details = _Details(shell)
-            with Element("div"):
-                TextElement(tag="h2", text="Lost or refused by the server in this range")
-                self._server = _Facts()
-                self._known = Known()
+            self._known = Known()
+        self._refused = Table(
+            shell,
+            _REFUSED_LABEL,
+            _REFUSED,
+            name="refused.",
+            plain=True,
+            bones=1,
+            empty="Nothing was refused.",
+        )
 
     def show(self, answer: model.Agents) -> None:
         state, rows = self._shell.state, answer.rows
@@ -111,6 +139,8 @@ class _View:
         self._empty.set_visibility(not rows)
         self._figures.set_visibility(bool(rows))
         self._all.set_visibility(bool(rows))
+        # Senders without an agent are refused, too.
+        self._refused.set_visibility(bool(rows or answer.refused.rows))
         beside = chosen is not None and len(rows) > FEW
         self._all.classes(add="k-beside" if beside else "", remove="" if beside else "k-beside")
         picked = state.choice("host")
@@ -126,20 +156,25 @@ class _View:
             chosen=picked,
         )
         self._known.show(answer.provenance, answer.range)
-        self._server.show(_losses(answer.server))
+        since = answer.refused.since
+        ago = f"since it started {length(self._shell.now() - since)} ago" if since else _IN_RANGE
+        self._refused.show(
+            [_refused(row) for row in answer.refused.rows], label=f"{_REFUSED_LABEL} {ago}"
+        )
         self._details.show(answer, chosen)
 
     def _summarize(self, answer: model.Agents) -> None:
         states = [row.state for row in answer.rows]
         lost = sum(sum(row.lost.values()) for row in answer.rows)
-        refused = sum(answer.server.values())
+        refused = answer.refused.rows
         self._count.show(len(states))
         self._polling.show(sum(1 for row in answer.rows if row.mode == "polling"))
         self._series.show(sum(row.series for row in answer.rows))
         _warn(self._late, states.count("late"), "attention")
         _warn(self._gone, states.count("gone"), "bad")
         _warn(self._lost, lost, "attention")
-        _warn(self._refused, refused, "attention")
+        _warn(self._requests, sum(row.requests or 0 for row in refused), "attention")
+        _warn(self._records, sum(row.records or 0 for row in refused), "attention")
 
 
 class _Details(Element):
@@ -302,6 +337,11 @@ def _state(row: model.AgentRow, now: int) -> Badge:
     silent = now - row.last
     look: Look = "bad" if row.state == "gone" else "attention"
     return Badge(f"{row.state}, {length(silent)}", look, order=silent)
+
+
+def _refused(row: model.RefusedRow) -> Row:
+    cells = [row.signal, row.reason, row.requests, row.records, row.last]
+    return Row(f"{row.signal} {row.reason}", cells)
 
 
 def _share(entries: int, room: int) -> float:
