@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from clickhouse_http import clickhouse
 from collector import Collector
+from kernob import config
 from kernob.server.itself import SERVICE
+from kernob.store.store import Store
 from senders import odd
 from senders.checks import difference
 from senders.conftest import HERE
-from servers import free_port, running, wait_until
+from servers import wait_until
 from serving import Serving
 
 if TYPE_CHECKING:
@@ -95,21 +97,20 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         pytest.skip("this Collector is missing: `tools/collector.sh clickhouse` builds it")
     folder = tmp_path_factory.mktemp("exporter")
     ours = Serving(folder)
-    port = free_port()
-    theirs = f"http://127.0.0.1:{port}/"
-    exporters = {
-        "clickhouse": {
-            "endpoint": f"{theirs}?compress=none",
-            "database": "otel",
-            "create_schema": False,
-            "async_insert": False,
-            "compress": "none",
-        },
-        "otlp_http": {"endpoint": ours.url, "timeout": "60s"},
-    }
-    collector = Collector(binary, folder, exporters=exporters)
-    command = [sys.executable, str(HERE / "clickhouse.py"), str(port), str(folder / "theirs")]
-    for _ in running(command, port, folder / "clickhouse.log"):
+    with clickhouse(folder) as theirs:
+        # Our tables.
+        Store.open(config.Store(url=theirs)).close()
+        exporters = {
+            "clickhouse": {
+                "endpoint": f"{theirs}/?compress=none",
+                "database": "otel",
+                "create_schema": False,
+                "async_insert": False,
+                "compress": "none",
+            },
+            "otlp_http": {"endpoint": ours.url, "timeout": "60s"},
+        }
+        collector = Collector(binary, folder, exporters=exporters)
         with ours.running(), collector.running():
             yield Both(collector, ours, theirs)
 

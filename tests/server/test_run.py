@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from google.rpc import status_pb2
 
+from clickhouse_http import clickhouse
 from kernob import config
 from kernob.errors import ListenError, StoreBusyError
 from kernob.queries import refused
@@ -196,6 +198,20 @@ def test_it_is_not_ready_while_a_write_fails_nor_for_ever_after_it(
     assert [answer.status_code for answer in answers] == [200, 503, 200, 200, 200]
     assert failing.headers["Content-Type"] == "application/problem+json"
     assert "logs can't be stored" in failing.json()["detail"]
+
+
+def test_it_is_not_ready_once_its_clickhouse_is_gone(tmp_path: Path) -> None:
+    with ExitStack() as there:
+        url = there.enter_context(clickhouse(tmp_path))
+        with Serving(tmp_path, KERNOB_STORE_URL=url).running() as server:
+            there.close()
+            gone = httpx.get(f"{server.url}/ready", trust_env=False, timeout=10)
+
+    assert gone.status_code == 503
+    assert gone.headers["Content-Type"] == "application/problem+json"
+    problem = gone.json()
+    assert problem["detail"].startswith(f"ClickHouse at {url.removeprefix('http://')}: ")
+    assert problem["remedy"] == "look at store.url"
 
 
 def test_upkeep_that_fails_is_done_again(

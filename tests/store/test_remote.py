@@ -1,15 +1,13 @@
 """A ClickHouse by URL: the same store over HTTP.
 
 No ClickHouse server of today can be had where these tests run: chDB answers behind a thin shim
-that speaks the server's HTTP (`clickhouse_http.py`). So the requests of `clickhouse-connect` and
-all SQL are tested; a server's own HTTP, users, replication and ON CLUSTER are not, but for the
+that speaks the server's HTTP (`tests/clickhouse_http.py`). So the requests of `clickhouse-connect`
+and all SQL are tested; a server's own HTTP, users, replication and ON CLUSTER are not, but for the
 cluster's DDL, which ClickHouse's parser reads.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from clickhouse_http import clickhouse
 from kernob import config
 from kernob.errors import QueryCancelledError, QueryError, StoreError
 from kernob.store import admin, schema
@@ -26,20 +25,13 @@ from kernob.store.store import REASONS, Store
 from servers import free_port
 from store.otlp import attributes, logs, one, rows, sums, traces
 
-SHIM = Path(__file__).parent / "clickhouse_http.py"
 ENDLESS = "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1"
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("clickhouse")
-    with subprocess.Popen(
-        [sys.executable, str(SHIM), str(folder / "data"), "secret"],
-        cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as server:  # fmt: skip
-        assert server.stdout is not None
-        yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
-        server.kill()
+    with clickhouse(tmp_path_factory.mktemp("clickhouse"), "secret") as url:
+        yield url
 
 
 @pytest.fixture

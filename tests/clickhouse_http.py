@@ -1,7 +1,15 @@
-"""ClickHouse's HTTP interface in front of chDB, as much as `clickhouse-connect` needs.
+"""ClickHouse's HTTP interface over chDB, as much as its clients need.
 
-To be run as a program, in a process of its own: a process can open one folder only. It listens on
-loopback and prints the port.
+These are `clickhouse-connect` and the Collector's exporter (clickhouse-go). No ClickHouse server
+can be had for tests; what is inserted, and what is answered, is encoded by ClickHouse's own code.
+
+    with clickhouse(folder) as url: ...
+
+It runs as a program, in a process of its own, since a process can open one folder only:
+
+    python clickhouse_http.py FOLDER PASSWORD
+
+It listens on loopback, prints the port, and ends with its input.
 """
 
 from __future__ import annotations
@@ -11,21 +19,64 @@ import email.parser
 import email.policy
 import gzip
 import re
+import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from chdb.state.sqlitelike import Connection
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 NOT_SETTINGS = {
     "query", "database", "query_id", "default_format", "compress", "session_id",
     "wait_end_of_query", "send_progress_in_http_headers", "client_protocol_version",
     "http_headers_progress_interval_ms", "enable_http_compression",
 }  # fmt: skip
-FOLDER = sys.argv[1]
-PASSWORD = sys.argv[2]
+GREETING = "SELECT displayName(), version(), revision(), timezone()"
+
+
+@contextmanager
+def clickhouse(folder: Path, password: str = "") -> Iterator[str]:
+    """Runs it on an empty folder; yields its URL.
+
+    Args:
+        folder: for its data.
+        password: of the user `default`; without one everybody may come in.
+    """
+    with subprocess.Popen(
+        [sys.executable, __file__, str(folder / "data"), password],
+        cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as server:  # fmt: skip
+        assert server.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
+        finally:
+            server.kill()
+
+
+def greeting() -> bytes:
+    """Returns the answer to `GREETING` in the Native format of revision 54460.
+
+    chDB writes that format without revisions: so the answer says that ours is 0.
+    """
+    columns = [("String", text("chdb")), ("String", text("26.5.0"))]
+    columns += [("UInt32", bytes(4)), ("String", text("UTC"))]
+    information = b"\x01\x00\x02\xff\xff\xff\xff\x00"
+    return (
+        information
+        + bytes([len(columns), 1])
+        + b"".join(text(kind) + text(kind) + b"\0" + value for kind, value in columns)
+    )
+
+
+def text(value: str) -> bytes:
+    return bytes([len(value)]) + value.encode()
 
 
 def literal(value: str) -> str:
@@ -35,6 +86,8 @@ def literal(value: str) -> str:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    connect: Callable[[], Any]
+    password: str
 
     def do_GET(self) -> None:
         self.do_POST()
@@ -60,8 +113,8 @@ class Handler(BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def _answer(self, arguments: dict[str, str], body: bytes) -> tuple[bytes, str]:
-        expected = base64.b64encode(f"default:{PASSWORD}".encode()).decode()
-        if self.headers.get("Authorization") != f"Basic {expected}":
+        expected = base64.b64encode(f"default:{self.password}".encode()).decode()
+        if self.password and self.headers.get("Authorization") != f"Basic {expected}":
             raise RuntimeError("Code: 516. DB::Exception: default: Authentication failed")
         query = arguments.get("query", "")
         with tempfile.NamedTemporaryFile() as file:
@@ -77,11 +130,13 @@ class Handler(BaseHTTPRequestHandler):
                 over = rf"file('{file.name}', 'ProtobufSingle', '\1')"
                 query = re.sub(r"input\('(.*?)'\)", over, query, flags=re.DOTALL)
                 query = query.removesuffix("FORMAT ProtobufSingle")
-            elif match := re.match(r"(INSERT INTO \S+).*\bFORMAT Parquet\s*$", query, re.DOTALL):
+            elif match := re.match(r"(INSERT INTO .*)\bFORMAT (\w+)\s*$", query, re.DOTALL):
                 file.write(body)
-                query = f"{match[1]} SELECT * FROM file('{file.name}', 'Parquet')"
+                query = f"{match[1]} SELECT * FROM file('{file.name}', '{match[2]}')"
             elif not query:
                 query = body.decode()
+            if query == GREETING:
+                return greeting(), "Native"
             file.flush()
             return self._run(query, arguments)
 
@@ -107,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
         # chDB takes no query_id: what is killed is found by the comment that stands for it.
         settings["log_comment"] = arguments.get("query_id", "")
         query = query.replace("startsWith(query_id,", "startsWith(Settings['log_comment'],")
-        connection = Connection(FOLDER)
+        connection = self.connect()
         try:
             connection.query(f"USE {arguments['database']}") if arguments.get("database") else None
             connection.query("SET " + ", ".join(f"{k} = {literal(v)}" for k, v in settings.items()))
@@ -128,9 +183,19 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-if __name__ == "__main__":
-    keep = Connection(FOLDER)
+def main() -> None:
+    # Only here: whoever starts the program need not load it.
+    from chdb.state.sqlitelike import Connection  # noqa: PLC0415
+
+    folder, Handler.password = sys.argv[1:]
+    Handler.connect = partial(Connection, folder)
+    keep = Handler.connect()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(server.server_port, flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()
+    keep.close()
+
+
+if __name__ == "__main__":
+    main()
