@@ -60,6 +60,16 @@ def test_hosts_busy_services_and_senders(store: Store) -> None:
     ]
 
 
+def test_a_host_that_moves_bytes_without_an_agent_has_none(store: Store) -> None:
+    collector = Sender("app-1", NOW - 300_000, service="otelcol")
+    send(store, *(collector.snapshot(NOW - 10_000 * at, *moved("shop", 9)) for at in range(9)))
+
+    found = overview(store.reader(), RANGE, NOW)
+
+    assert [(host.host, host.state) for host in found.hosts] == [("web-1", "ok"), ("app-1", "none")]
+    assert not any("app-1" in finding.text for finding in found.findings)
+
+
 def row(**more: object) -> AgentRow:
     usual = dict.fromkeys(AgentRow.__slots__, 0) | {
         "host": "a b",

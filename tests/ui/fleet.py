@@ -54,6 +54,7 @@ class Host:
         snapshots: how many it sent.
         lost: by reason, all of it in the snapshot number `losing`.
         parts: with the reason why not; empty for those that it observes.
+        agent: whether it is one, or another that only says what the host moves.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Host:
     losing: int = 10
     parts: Mapping[str, str] = field(default_factory=lambda: {"network": ""})
     moves: Mapping[str, tuple[int, int]] = field(default_factory=lambda: {"nginx": (6_000, 600)})
+    agent: bool = True
 
     @property
     def started(self) -> int:
@@ -113,7 +115,7 @@ class Host:
         for number in range(1, self.snapshots + 1):
             at = self.last - (self.snapshots - number) * self.interval
             for name, values in self.at(number).items():
-                if not values:
+                if not values or not (self.agent or name == "kernob.network.io"):
                     continue
                 metric = scope.metrics.add(name=name)
                 if name in TOTALS:

@@ -94,6 +94,21 @@ def test_hosts_and_senders(browse: Callable[..., Page], filled: Host) -> None:
     assert twin.startswith("/api/overview?")
 
 
+def test_a_host_without_an_agent_is_neither_gone_nor_wrong(
+    browse: Callable[..., Page], filled: Host, serving: Serving
+) -> None:
+    del filled
+    send(serving, Host("app-1", now(), agent=False, moves={"shop": (120_000_000, 0)}))
+    page = browse("/")
+
+    expect(page.get_by_role("heading", name="All quiet")).to_be_visible()
+    expect(page.locator(".k-findings p")).to_contain_text("2 hosts (1 without an agent), ")
+    host = page.locator("table[aria-label='Hosts'] tr[data-key='app-1']")
+    expect(host.locator(".k-col-state")).to_have_text("no agent")
+    expect(host.locator(".k-col-state .k-calm")).to_be_visible()
+    expect(host.locator(".k-col-rate")).to_have_attribute("title", "2.00 MB/s")
+
+
 def test_what_was_lost_is_a_finding_that_leads_there(
     browse: Callable[..., Page], filled: Host
 ) -> None:
@@ -121,4 +136,4 @@ def test_an_agent_that_is_late_is_a_finding_and_then_the_worst_first(
     assert "web-3" in texts[0]
     assert any("web-2" in text for text in texts[1:])
     states = page.locator("table[aria-label='Hosts'] tr[data-key] .k-col-state")
-    assert states.all_inner_texts() == ["gone", "late", "ok"]
+    assert states.all_inner_texts() == ["gone", "late", "ok", "no agent"]

@@ -268,14 +268,14 @@ class HostRow:
 
     Attributes:
         host: its name.
-        state: of its agent.
+        state: of its agent; `none` if none was heard of, so others send what it moves.
         services: seen moving bytes within the range.
         transmit_rate, receive_rate: over the latest complete step.
         line: both directions together over the range's steps.
     """
 
     host: str
-    state: Literal["ok", "late", "gone"]
+    state: Literal["ok", "late", "gone", "none"]
     services: int
     transmit_rate: float
     receive_rate: float

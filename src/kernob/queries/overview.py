@@ -81,7 +81,7 @@ def _hosts(reader: Reader, asked: Range, heard: Agents, complete: int) -> list[H
         rows.append(
             HostRow(
                 host=host,
-                state=states.get(host, "gone"),
+                state=states.get(host, "none"),
                 services=0 if number is None else int(of_hosts.peers[number]),
                 transmit_rate=0.0 if number is None else float(rates[number, 0]),
                 receive_rate=0.0 if number is None else float(rates[number, 1]),

@@ -25,14 +25,21 @@ from kernob.ui.words import counted, length, thinned
 if TYPE_CHECKING:
     from kernob.queries import model
     from kernob.ui.state import State
-    from kernob.ui.table import Look
 
 FINDINGS: Final = 5
 BUSY: Final = 8
 HOSTS: Final = 8
 SENDERS: Final = 5
 """Rows that leave all of the page in sight; each list links to the rest."""
-LOOKS: Final[dict[str, Look]] = {"ok": "calm", "late": "attention", "gone": "bad"}
+AGENTS: Final[dict[str, Badge]] = {
+    "ok": Badge("ok"),
+    "late": Badge("late", "attention"),
+    "gone": Badge("gone", "bad"),
+    "none": Badge(
+        "no agent", hint="Another sender says what it moves: an application, a Collector"
+    ),
+}
+"""What is said of a host's agent, by its state."""
 
 
 def build(shell: Shell) -> Content:
@@ -191,7 +198,9 @@ class _Findings(Element):
 
 def _quiet(answer: model.Overview, state: State) -> str:
     """Returns what "all quiet" covers."""
-    covered = [counted(len(answer.hosts), "host")]
+    alone = sum(1 for host in answer.hosts if host.state == "none")
+    without = f" ({alone:,} without an agent)" if alone else ""
+    covered = [counted(len(answer.hosts), "host") + without]
     covered.append(counted(answer.services, "service"))
     if answer.senders:
         covered.append(counted(len(answer.senders), "other sender"))
@@ -242,12 +251,13 @@ def _busy(row: model.TrafficRow, state: State, drawn: dict[str, int]) -> Row:
 
 
 def _host(row: model.HostRow, state: State) -> Row:
-    rate = None if row.state != "ok" else row.transmit_rate + row.receive_rate
+    silent = row.state in ("late", "gone")
+    rate = None if silent else row.transmit_rate + row.receive_rate
     return Row(
         row.host,
         [
             Name(row.host, state.link("/traffic", host=row.host)),
-            Badge(row.state, LOOKS[row.state]),
+            AGENTS[row.state],
             row.services,
             rate,
             thinned(row.line),
