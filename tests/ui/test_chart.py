@@ -63,6 +63,32 @@ def test_a_click_in_the_legend_isolates_and_sums_the_rest(
     assert drawn(page) == before
 
 
+def test_each_line_has_its_own_colour(browse: Callable[..., Page], truth: Truth) -> None:
+    page = browse(f"/traffic?{truth.crowd}&service=crowded")
+
+    swatches = page.locator(".k-keys tbody .k-swatch")
+    expect(swatches).to_have_count(11)
+    colours = swatches.evaluate_all("all => all.map((one) => getComputedStyle(one).background)")
+    assert len(set(colours)) == 11
+
+
+def test_on_a_narrow_screen_the_legend_opens_by_a_button(
+    browse: Callable[..., Page], truth: Truth
+) -> None:
+    page = browse(f"/traffic?{truth.query}", viewport={"width": 390, "height": 844})
+    legend = page.locator(".k-keys").first
+    expect(page.locator("tr[data-key]").first).to_be_visible()
+    expect(legend).to_be_hidden()
+
+    page.get_by_role("button", name="Show the legend").first.click()
+    legend.get_by_role("button", name="postgres").click()
+
+    page.wait_for_url("**only=postgres**")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("button", name="Hide the legend").first.click()
+    expect(legend).to_be_hidden()
+
+
 def test_the_cross_hair_says_the_values_of_its_time(
     browse: Callable[..., Page], truth: Truth
 ) -> None:

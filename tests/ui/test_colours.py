@@ -1,39 +1,76 @@
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
-from kernob.ui.colours import OTHERS, SLOTS, Colours
+import pytest
+
+from kernob.ui.colours import MOST, OTHERS, SLOTS, Colours
 
 STYLE = Path(__file__).parents[2] / "src/kernob/ui/web/kernob.css"
 
 
-def test_ten_names_have_ten_colours_and_keep_them() -> None:
+def services(count: int) -> list[str]:
+    return [f"service-{number}" for number in range(count)]
+
+
+def test_ten_names_have_ten_colours_and_keep_them_in_any_order() -> None:
     colours = Colours()
-    names = [f"service-{number}" for number in range(SLOTS)]
 
-    first = [colours.slot(name) for name in names]
+    first = colours.slots(services(SLOTS))
 
-    assert sorted(first) == list(range(SLOTS))
-    assert [colours.slot(name) for name in reversed(names)] == first[::-1]
+    assert sorted(first.values()) == [OTHERS, *range(SLOTS)]
+    assert colours.slots(reversed(services(SLOTS))) == first
+    assert colours.slots(["service-3"])["service-3"] == first["service-3"]
 
 
 def test_a_name_has_the_same_colour_in_every_process() -> None:
-    assert Colours().slot("nginx") == Colours().slot("nginx")
+    assert Colours().slots(["nginx"]) == Colours().slots(["nginx"])
 
 
-def test_more_names_than_colours_take_nobodys_away() -> None:
+def test_each_name_of_a_chart_has_its_own_however_many_there_are_elsewhere() -> None:
     colours = Colours()
-    owned = {f"service-{number}": colours.slot(f"service-{number}") for number in range(SLOTS)}
+    alone = {name: colours.slots([name])[name] for name in services(200)}
 
-    extra = {colours.slot(f"more-{number}") for number in range(100)}
+    for seed in range(50):
+        chart = random.Random(seed).sample(services(200), SLOTS)
+        drawn = colours.slots(chart)
+        del drawn["others"]
 
-    assert extra <= set(range(SLOTS))
-    assert {name: colours.slot(name) for name in owned} == owned
+        assert len(set(drawn.values())) == SLOTS
+        # Of those with one colour, the one that has had it for longest keeps it.
+        keeps = {alone[name]: name for name in sorted(chart, key=services(200).index, reverse=True)}
+        assert all(drawn[name] == slot for slot, name in keeps.items())
+        assert colours.slots(random.Random(0).sample(chart, SLOTS)) == colours.slots(chart)
+    assert {name: colours.slots([name])[name] for name in services(200)} == alone
 
 
-def test_others_are_grey() -> None:
-    assert Colours().slot("others") == OTHERS
+def test_more_names_than_colours_in_one_chart_share_them() -> None:
+    drawn = Colours().slots([*services(25), "others"])
+
+    assert drawn.pop("others") == OTHERS
+    assert set(drawn.values()) == set(range(SLOTS))
+
+
+def test_names_that_are_not_drawn_for_long_give_theirs_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    colours = Colours()
+    colours.slots(services(SLOTS))
+    monkeypatch.setattr("kernob.ui.colours.KEPT", 0)
+
+    assert colours.slots(["nginx"]) == Colours().slots(["nginx"])
+    assert list(colours._owned) == ["nginx"]
+
+
+def test_so_many_names_are_kept_in_mind() -> None:
+    colours = Colours()
+    for name in services(MOST + 50):
+        colours.slots([name])
+
+    assert len(colours._owned) <= MOST + 1
+    assert services(MOST + 50)[-1] in colours._owned
 
 
 def luminance(colour: str) -> float:

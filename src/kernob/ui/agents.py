@@ -13,7 +13,7 @@ from nicegui.elements.mixins.text_element import TextElement
 from kernob.rates import count_text
 from kernob.ui import source
 from kernob.ui.chart import Chart, Series
-from kernob.ui.colours import slot
+from kernob.ui.colours import slots
 from kernob.ui.figure import Figure
 from kernob.ui.notes import Empty, Known
 from kernob.ui.shell import Content, Page, Shell
@@ -250,7 +250,7 @@ class _Details(Element):
         self._cpu.show(row.cpu)
         self._memory.show(row.memory)
         self._maps.show(row.map_memory)
-        colour = slot(row.host, "host")
+        colour = slots([row.host], "host")[row.host]
         for chart, line in ((self._cpu_chart, row.cpu_line), (self._memory_chart, row.memory_line)):
             chart.show(answer.range, answer.times, [Series(row.host, line, colour)])
         self._fill.show(

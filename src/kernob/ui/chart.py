@@ -1,7 +1,8 @@
 """A chart over time: stacked areas or lines, one cross-hair for all charts of a page.
 
     chart = Chart(shell, "Traffic by service")
-    chart.show(answer.range, answer.times, [Series("nginx", [1.0, None], slot("nginx"))])
+    colour = slots(["nginx"])
+    chart.show(answer.range, answer.times, [Series("nginx", [1.0, None], colour["nginx"])])
 
 Its legend is a table. Dragging sets the page's range, a double click goes back, a click in the
 legend isolates a line and sums the rest.
@@ -37,7 +38,7 @@ class Series:
     Attributes:
         name: as the legend shows it.
         values: one for each time; None where nothing was measured.
-        slot: its colour (`colours.slot`).
+        slot: its colour (`colours.slots`).
         total: bytes in the range, if that is known better than by adding up the values.
     """
 

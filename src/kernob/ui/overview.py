@@ -14,7 +14,7 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from kernob.ui import source
 from kernob.ui.chart import Chart, Series
-from kernob.ui.colours import slot
+from kernob.ui.colours import slots
 from kernob.ui.command import Command
 from kernob.ui.notes import Known
 from kernob.ui.shell import Content, Page, Shell
@@ -127,8 +127,8 @@ class _View:
         self._findings.set_visibility(bool(answer.findings) or not answer.empty)
         self._findings.show(answer, state)
         totals = {row.name: row.transmit + row.receive for row in answer.busy}
-        series = [_series(line, totals.get(line.name)) for line in answer.lines]
-        drawn = {line.name: line.slot for line in series}
+        drawn = slots(line.name for line in answer.lines)
+        series = [_series(line, drawn, totals.get(line.name)) for line in answer.lines]
         self._chart.show(answer.range, answer.times, series, answer.marks)
         self._known.show(answer.provenance, answer.range)
         self._busy.show([_busy(row, state, drawn) for row in answer.busy[:BUSY]])
@@ -236,12 +236,12 @@ def _beginning(server: str) -> Element:
     return made
 
 
-def _series(line: model.Line, total: float | None) -> Series:
+def _series(line: model.Line, drawn: dict[str, int], total: float | None) -> Series:
     pairs = zip(line.transmit, line.receive, strict=True)
     values = [
         None if out is None and in_ is None else (out or 0) + (in_ or 0) for out, in_ in pairs
     ]
-    return Series(line.name, values, slot(line.name), total)
+    return Series(line.name, values, drawn[line.name], total)
 
 
 def _busy(row: model.TrafficRow, state: State, drawn: dict[str, int]) -> Row:

@@ -12,7 +12,7 @@ from nicegui.element import Element
 
 from kernob.ui import source
 from kernob.ui.chart import Chart, Series
-from kernob.ui.colours import slot
+from kernob.ui.colours import slots
 from kernob.ui.figure import Figure
 from kernob.ui.notes import Empty, Known
 from kernob.ui.shell import Content, Page, Shell
@@ -117,11 +117,14 @@ class _View:
         self._totals[1].show(answer.receive)
         self._count.show(len(answer.rows) + answer.rows_left_off, label=heading)
         rows = {row.key: row for row in answer.rows}
-        series = [_series(line, direction, rows.get(line.key), answer.by) for line in answer.lines]
+        names = slots((line.name for line in answer.lines), answer.by)
+        series = [
+            _series(line, direction, rows.get(line.key), names[line.name]) for line in answer.lines
+        ]
         label = f"Traffic by {answer.by}, {_DIRECTION_WORDS[direction]}"
         self._chart.show(answer.range, answer.times, series, answer.marks, label=label)
         self._known.show(answer.provenance, answer.range)
-        drawn = {line.key: one.slot for line, one in zip(answer.lines, series, strict=True)}
+        drawn = {line.key: names[line.name] for line in answer.lines}
         self._fill(self._table, answer, direction, drawn)
         self._processes.set_visibility(processes is not None)
         if processes is not None:
@@ -186,9 +189,7 @@ def _bytes(row: model.TrafficRow, direction: str) -> int:
     return sent + (row.receive if direction != "transmit" else 0)
 
 
-def _series(
-    line: model.Line, direction: str, row: model.TrafficRow | None, by: model.Grouping
-) -> Series:
+def _series(line: model.Line, direction: str, row: model.TrafficRow | None, slot: int) -> Series:
     if direction == "both":
         pairs = zip(line.transmit, line.receive, strict=True)
         values = [
@@ -197,7 +198,7 @@ def _series(
     else:
         values = list(line.transmit if direction == "transmit" else line.receive)
     total = None if row is None else _bytes(row, direction)
-    return Series(line.name, values, slot(line.name, by), total)
+    return Series(line.name, values, slot, total)
 
 
 def _link(state: State, by: model.Grouping, row: model.TrafficRow) -> str:

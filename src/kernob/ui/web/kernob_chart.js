@@ -19,7 +19,9 @@ export default {
     <div class="k-skeleton" v-if="!data" aria-hidden="true"></div>
     <div class="k-nothing" v-else-if="!lines.length">{{ raw.empty || 'Nothing moved in this range.' }}</div>
   </div>
-  <table class="k-keys" v-if="legend !== 'none'">
+  <button class="k-narrow" type="button" v-if="legend !== 'none'" @click="opened = !opened"
+    :aria-expanded="opened">{{ opened ? "Hide the legend" : "Show the legend" }}</button>
+  <table class="k-keys" :class="{ 'k-open': opened }" v-if="legend !== 'none'">
     <caption class="k-hidden">{{ label }}: last, mean, highest and total of each</caption>
     <thead><tr><th></th><th v-for="c in columns" :key="c.name" scope="col">{{ c.name }}
       <small>{{ c.unit }}</small></th></tr></thead>
@@ -36,7 +38,7 @@ export default {
     </tbody>
   </table>
 </figure>`,
-  data: () => ({ isolated: [], hovered: null }),
+  data: () => ({ isolated: [], hovered: null, opened: false }),
   computed: {
     raw() { return this.data ? Object.freeze(JSON.parse(this.data)) : null; },
     // What is drawn: all lines, or those isolated and the rest summed.
