@@ -104,6 +104,8 @@ def writing(source: Source) -> dict[str, object]:
         "output_format_arrow_parallel_encoding": 0,
         # Computing the exporter's bloom filters takes a sixth of an insert; merges do it.
         "materialize_skip_indexes_on_insert": 0,
+        # A statement over one message has nothing to optimize, and is analysed each time.
+        "query_plan_enable_optimizations": 0,
         # All or nothing: one block, and so one part for each day, whatever its size.
         "min_insert_block_size_rows": 1 << 32,
         "min_insert_block_size_bytes": 0,

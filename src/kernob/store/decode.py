@@ -170,8 +170,8 @@ def _hexes(array: str, size: int = 0) -> str:
 # -- statements ----------------------------------------------------------------------------------
 
 
-def metrics(database: str, kind: str, bounds: Bounds, *, exemplars: bool) -> Statement:
-    """Returns the INSERT of one kind's points: all that are within bounds.
+def metrics(database: str, kind: str, bounds: Bounds | None, *, exemplars: bool) -> Statement:
+    """Returns the INSERT of one kind's points: those within bounds, or all.
 
     What is not there need not be read: without `exemplars` the statement takes a fifth less time.
     """
@@ -206,13 +206,13 @@ def metrics(database: str, kind: str, bounds: Bounds, *, exemplars: bool) -> Sta
         f"{_SCOPE}, metrics Array(Tuple(name String, description String, unit String, "
         f"{kind} Tuple({data}))), schema_url String)), schema_url String))"
     )
-    where = f"NOT {bounds.missed('r.time_unix_nano')}"
+    where = f"NOT {bounds.missed('r.time_unix_nano')}" if bounds else ""
     table = f"{database}.otel_metrics_{kind}"
     return replace(_insert(table, columns, rows, where, structure), kind=kind)
 
 
-def traces(database: str, bounds: Bounds, *, events: bool, links: bool) -> Statement:
-    """Returns the INSERT of the spans that are within bounds and have their identifiers.
+def traces(database: str, bounds: Bounds | None, *, events: bool, links: bool) -> Statement:
+    """Returns the INSERT of the spans that are within bounds and have their identifiers, or of all.
 
     `events` and `links` say whether there are any, as `exemplars` for `metrics`.
     """
@@ -248,18 +248,16 @@ def traces(database: str, bounds: Bounds, *, events: bool, links: bool) -> State
             "Links.TraceState": "r.links.trace_state",
             "Links.Attributes": _maps("r.links.attributes"),
         }
-    where = (
-        f"length(r.trace_id) = 16 AND length(r.span_id) = 8 "
-        f"AND NOT {bounds.missed('r.start_time_unix_nano')}"
-    )
+    whole = "length(r.trace_id) = 16 AND length(r.span_id) = 8"
+    where = f"{whole} AND NOT {bounds.missed('r.start_time_unix_nano')}" if bounds else ""
     rows, structure = _rows(Signal.TRACES)
     structure = structure.replace("{events}", _EVENTS if events else "")
     structure = structure.replace("{links}", _LINKS if links else "")
     return _insert(f"{database}.otel_traces", columns, rows, where, structure)
 
 
-def logs(database: str, bounds: Bounds) -> Statement:
-    """Returns the INSERT of the log records that are within bounds."""
+def logs(database: str, bounds: Bounds, *, all_within: bool) -> Statement:
+    """Returns the INSERT of the log records that are within bounds, which may be all."""
     time = bounds.of_log("r")
     columns = {
         "Timestamp": _time(time),
@@ -280,7 +278,7 @@ def logs(database: str, bounds: Bounds) -> Statement:
         "EventName": "r.event_name",
     }
     rows, structure = _rows(Signal.LOGS)
-    where = f"NOT {bounds.missed(time)}"
+    where = "" if all_within else f"NOT {bounds.missed(time)}"
     return _insert(f"{database}.otel_logs", columns, rows, where, structure)
 
 
@@ -345,6 +343,6 @@ def _insert(
 ) -> Statement:
     return Statement(
         f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(columns.values())} "
-        f"FROM ({rows}) WHERE {where}",
+        f"FROM ({rows}){f' WHERE {where}' if where else ''}",
         structure,
     )

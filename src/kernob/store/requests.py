@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -15,9 +16,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from kernob.store.engine import Signal
 from kernob.store.nested import varint
+from kernob.store.tables import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from kernob.store.survey import Bounds
 
 _MESSAGES: Final[dict[Signal, Any]] = {
     Signal.METRICS: ExportMetricsServiceRequest,
@@ -59,6 +63,27 @@ def records(signal: Signal, body: bytes, kind: str = "") -> int:
     if signal == Signal.LOGS:
         return sum(len(s.log_records) for r in request.resource_logs for s in r.scope_logs)
     return sum(len(s.profiles) for r in request.resource_profiles for s in r.scope_profiles)
+
+
+def survey_metrics(body: bytes, bounds: Bounds) -> dict[str, list[int]]:
+    """Returns what the statement of `survey.survey` returns; it takes about 1 us a point."""
+    request = ExportMetricsServiceRequest.FromString(body)
+    counts = [_of_resource(resource, bounds) for resource in request.resource_metrics]
+    return {name: [of[name] for of in counts] for name in (*KINDS, "empty", "time", "exemplars")}
+
+
+def _of_resource(resource: Any, bounds: Bounds) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    first, last = bounds.first, bounds.last
+    for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+        kind = metric.WhichOneof("data") or "empty"
+        points = getattr(metric, kind).data_points if kind != "empty" else ()
+        counts[kind] += len(points)
+        counts["empty"] += not points
+        counts["time"] += sum(not first <= point.time_unix_nano <= last for point in points)
+        if kind not in ("summary", "empty"):
+            counts["exemplars"] += sum(len(point.exemplars) for point in points)
+    return counts
 
 
 def without_data(body: bytes) -> int:
