@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kernob import config
+from kernob import config, installed
 from kernob.cli import flags_of, where
 from servers import free_port
 
@@ -139,7 +139,7 @@ def test_without_the_servers_packages_it_says_how_to_get_them(tmp_path: Path, co
     )
 
     assert done.returncode == 2
-    assert done.stderr.endswith("not installed (chdb, nicegui): pip install 'kernob[server]'\n")
+    assert done.stderr.endswith(f"not installed (chdb, nicegui): {installed.command('server')}\n")
     assert done.stderr.count("\n") == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -73,3 +74,21 @@ with objects.read("network") as network:
     programs, key_size = done.stdout.split()
     assert int(programs) > 10
     assert key_size == "32"
+
+
+def test_it_says_how_to_install_an_extra_of_itself(wheel: Path, tmp_path: Path) -> None:
+    """The command is pip's, and pip finds what it names."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", tmp_path, wheel], check=True)
+
+    done = subprocess.run(
+        [sys.executable, "-c", "from kernob import installed; print(installed.command('server'))"],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    command = shlex.split(done.stdout)
+
+    assert command == [*pip[:4], f"kernob[server] @ {wheel.as_uri()}"]
+    subprocess.run([*pip, "--dry-run", *command[4:]], check=True)

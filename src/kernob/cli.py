@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kernob import __version__, config
+from kernob import __version__, config, installed
 from kernob.errors import ConfigError, KernobError, StoreError
 from kernob.logs import set_up_logging
 
@@ -81,7 +81,7 @@ def require_extra(command: str) -> None:
         raise ConfigError(
             f"{command} needs packages that the agent does without, and that are not installed "
             f"({', '.join(missing)})",
-            remedy="pip install 'kernob[server]'",
+            remedy=installed.command("server"),
         )
 
 
