@@ -217,7 +217,7 @@ def test_it_is_not_ready_once_its_clickhouse_is_gone(tmp_path: Path) -> None:
 def test_upkeep_that_fails_is_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(run, "MAINTAIN_SECONDS", 0.05)
+    monkeypatch.setattr(run, "FIGURES_SECONDS", 0.05)
     with Receiver(tmp_path).running() as receiver:
         engine = receiver.server.store.engine
         engine.command("RENAME TABLE otel.kernob_refused TO otel.away")

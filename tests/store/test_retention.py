@@ -59,6 +59,7 @@ def test_fine_points_older_than_an_hour_go_first(
 
     with caplog.at_level(logging.WARNING):
         dropped = retention.maintain(filled)
+    filled.write_losses()
 
     assert [(item.table, item.rows) for item in dropped] == [("kernob_points", 1)]
     assert one(filled, "SELECT min(Value) = 0 AND max(Value) = 4 FROM otel.kernob_points") == 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 import uvloop
 
+from kernob import web
 from kernob.access import Access
 from kernob.errors import KernobError
 from kernob.identity import host
@@ -188,22 +189,16 @@ class _Http(uvicorn.Server):
     """uvicorn, which leaves signals to us."""
 
     def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None) -> None:
-        # What clients do wrong is theirs to know: uvicorn would log each.
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         super().__init__(
-            uvicorn.Config(
+            web.settings(
                 app,
+                tls,
+                stopping=STOP_SECONDS,
                 http=Connection,
                 ws="none",
                 lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
                 limit_concurrency=CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=STOP_SECONDS,
-                ssl_context_factory=(lambda *_: tls) if tls else None,
             )
         )
 

@@ -46,7 +46,7 @@ class Dropped:
 
 
 def maintain(store: Store) -> list[Dropped]:
-    """Does what is due every minute: the disk's limit, and the count of what was refused.
+    """Does what is due every minute: the disk's limit, the day's end, and memory given back.
 
     Returns:
         What had to go; each is a line in the log, too.
@@ -56,7 +56,6 @@ def maintain(store: Store) -> list[Dropped]:
     """
     dropped = _within_limit(store)
     store.forget_series(of_other_days=True)
-    store.write_losses()
     store.engine.release_memory()
     return dropped
 

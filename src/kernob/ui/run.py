@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.middleware.gzip import GZipMiddleware
 from nicegui import dependencies, ui
 
+from kernob import web
 from kernob.access import Access
 from kernob.ui import agents, overview, traffic
 from kernob.ui.door import Door
@@ -85,20 +86,11 @@ class Pages:
             ListenError: the address is taken.
         """
         # Each request and each browser that comes and goes is nothing for the log.
-        for name in ("httpx", "uvicorn.error", "nicegui"):
+        for name in ("httpx", "nicegui"):
             logging.getLogger(name).setLevel(logging.ERROR)
         tls = self._access.tls.context() if self._access.tls else None
-        config = uvicorn.Config(
-            self._app,
-            http="httptools",
-            loop="uvloop",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=STOPPING,
-            ssl_context_factory=(lambda *_: tls) if tls else None,
+        config = web.settings(
+            self._app, tls, stopping=STOPPING, http="httptools", loop="uvloop", lifespan="on"
         )
         with self._access.bind() as listening:
             address = f"{self._access.host}:{listening.getsockname()[1]}"
