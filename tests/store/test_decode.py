@@ -134,7 +134,7 @@ def test_a_log_record_without_time_has_the_time_it_was_observed_else_now(store: 
     assert 0 <= without["t"] - NOW < 600 * SECOND
 
 
-def _metric(kind: str, point: dict[str, Any]) -> bytes:
+def _metric(kind: str, point: dict[str, Any], *, exemplars: bool = True) -> bytes:
     request = ExportMetricsServiceRequest()
     resource = request.resource_metrics.add(schema_url="https://example.com/1")
     resource.resource.attributes.extend(attributes({"service.name": "shop", "host.name": "h1"}))
@@ -152,7 +152,7 @@ def _metric(kind: str, point: dict[str, Any]) -> bytes:
         attributes=attributes({"a": "b"}), start_time_unix_nano=NOW - SECOND,
         time_unix_nano=NOW, flags=2, **point,
     )  # fmt: skip
-    if kind != "summary":
+    if exemplars and kind != "summary":
         made.exemplars.add(time_unix_nano=NOW + 1, as_int=7, span_id=SPAN, trace_id=TRACE,
                            filtered_attributes=attributes({"f": 1.5}))  # fmt: skip
         made.exemplars.add(as_double=0.5)
@@ -223,6 +223,21 @@ def test_a_point_with_all_its_fields(store: Store, kind: str) -> None:
     )  # fmt: skip
     sql = f"SELECT count() FROM otel.otel_metrics_{kind} WHERE SeriesId = {{id:UInt64}}"
     assert one(store, sql, id=series["SeriesId"]) == 1
+
+
+def test_gauges_and_sums_are_the_same_together_and_alone(store: Store) -> None:
+    bodies = [_metric(kind, POINTS[kind][0], exemplars=False) for kind in ("gauge", "sum")]
+
+    for batch in ([bodies[0]], [bodies[1]], bodies):
+        assert store.write(Signal.METRICS, batch) == [Refused()] * len(batch)
+
+    for kind in ("gauge", "sum"):
+        found = rows(store, f"SELECT *, SeriesId FROM otel.otel_metrics_{kind}")
+        assert len(found) == 2
+        assert found[0] == found[1]
+        sql = "SELECT count() FROM otel.kernob_points WHERE SeriesId = {id:UInt64}"
+        # The same series in both, as the metric has one name.
+        assert one(store, sql, id=found[0]["SeriesId"]) == 4
 
 
 def test_points_without_a_recorded_value_are_no_zeros(store: Store) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from kernob.store.engine import Signal
 from kernob.store.survey import Bounds, Statement
+from kernob.store.tables import NUMBERS, NUMBERS_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -167,6 +168,25 @@ def _hexes(array: str, size: int = 0) -> str:
     return f"arrayMap(i -> lower(hex(if(i = '', repeat('\\0', {size}), i))), {array})"
 
 
+_METRIC: Final = {
+    "ResourceAttributes": "ra",
+    "ResourceSchemaUrl": "x.schema_url",
+    "ScopeName": "s.scope.name",
+    "ScopeVersion": "s.scope.version",
+    "ScopeAttributes": _map("s.scope.attributes"),
+    "ScopeDroppedAttrCount": "s.scope.dropped_attributes_count",
+    "ScopeSchemaUrl": "s.schema_url",
+    "ServiceName": "ra['service.name']",
+    "MetricName": "m.name",
+    "MetricDescription": "m.description",
+    "MetricUnit": "m.unit",
+    "Attributes": _map("r.attributes"),
+    "StartTimeUnix": _time("r.start_time_unix_nano"),
+    "TimeUnix": _time("r.time_unix_nano"),
+    "Flags": "r.flags",
+}
+
+
 # -- statements ----------------------------------------------------------------------------------
 
 
@@ -175,23 +195,7 @@ def metrics(database: str, kind: str, bounds: Bounds | None, *, exemplars: bool)
 
     What is not there need not be read: without `exemplars` the statement takes a fifth less time.
     """
-    columns = {
-        "ResourceAttributes": "ra",
-        "ResourceSchemaUrl": "x.schema_url",
-        "ScopeName": "s.scope.name",
-        "ScopeVersion": "s.scope.version",
-        "ScopeAttributes": _map("s.scope.attributes"),
-        "ScopeDroppedAttrCount": "s.scope.dropped_attributes_count",
-        "ScopeSchemaUrl": "s.schema_url",
-        "ServiceName": "ra['service.name']",
-        "MetricName": "m.name",
-        "MetricDescription": "m.description",
-        "MetricUnit": "m.unit",
-        "Attributes": _map("r.attributes"),
-        "StartTimeUnix": _time("r.start_time_unix_nano"),
-        "TimeUnix": _time("r.time_unix_nano"),
-        "Flags": "r.flags",
-    }
+    columns = dict(_METRIC)
     if exemplars and kind != "summary":
         columns |= _exemplars()
     if "aggregation_temporality" in _DATA[kind]:
@@ -199,16 +203,47 @@ def metrics(database: str, kind: str, bounds: Bounds | None, *, exemplars: bool)
     if "is_monotonic" in _DATA[kind]:
         columns["IsMonotonic"] = f"m.{kind}.is_monotonic"
     columns |= _VALUES[kind]
-    rows = _unfolded("scope_metrics", f"arrayJoin(s.metrics) AS m, arrayJoin(m.{kind}.data_points)")
     data = _DATA[kind].replace("{exemplars}", _EXEMPLARS if exemplars else "")
+    return _points(
+        f"{database}.otel_metrics_{kind}", columns, f"m.{kind}.data_points", {kind: data}, bounds
+    )
+
+
+def numbers(database: str, bounds: Bounds | None) -> Statement:
+    """Returns the INSERT of the points of gauges and sums, without exemplars; else as `metrics`.
+
+    Views put each where it belongs: that costs half of what two statements do.
+    """
+    columns = (
+        _METRIC
+        | _NUMBER_VALUE
+        | {
+            "AggregationTemporality": "m.sum.aggregation_temporality",
+            "IsMonotonic": "m.sum.is_monotonic",
+            "IsSum": "notEmpty(m.sum.data_points)",
+        }
+    )
+    data = {kind: _DATA[kind].replace("{exemplars}", "") for kind in NUMBERS}
+    points = f"arrayConcat({', '.join(f'm.{kind}.data_points' for kind in NUMBERS)})"
+    return _points(f"{database}.{NUMBERS_TABLE}", columns, points, data, bounds)
+
+
+def _points(
+    table: str,
+    columns: Mapping[str, str],
+    points: str,
+    data: Mapping[str, str],
+    bounds: Bounds | None,
+) -> Statement:
+    rows = _unfolded("scope_metrics", f"arrayJoin(s.metrics) AS m, arrayJoin({points})")
+    fields = ", ".join(f"{kind} Tuple({its})" for kind, its in data.items())
     structure = (
         f"resources Array(Tuple(resource Tuple(attributes {_MAP}), scope_metrics Array(Tuple("
         f"{_SCOPE}, metrics Array(Tuple(name String, description String, unit String, "
-        f"{kind} Tuple({data}))), schema_url String)), schema_url String))"
+        f"{fields})), schema_url String)), schema_url String))"
     )
     where = f"NOT {bounds.missed('r.time_unix_nano')}" if bounds else ""
-    table = f"{database}.otel_metrics_{kind}"
-    return replace(_insert(table, columns, rows, where, structure), kind=kind)
+    return replace(_insert(table, columns, rows, where, structure), kinds=tuple(data))
 
 
 def traces(database: str, bounds: Bounds | None, *, events: bool, links: bool) -> Statement:

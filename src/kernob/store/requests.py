@@ -19,7 +19,7 @@ from kernob.store.nested import varint
 from kernob.store.tables import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from kernob.store.survey import Bounds
 
@@ -43,20 +43,20 @@ def resources(body: bytes) -> int:
     return count
 
 
-def records(signal: Signal, body: bytes, kind: str = "") -> int:
+def records(signal: Signal, body: bytes, kinds: Sequence[str] = KINDS) -> int:
     """Returns how many points, spans, log records or profiles are in a request.
 
     Args:
         signal: what the request carries.
         body: the request, well-formed.
-        kind: of metrics, one of `tables.KINDS`; empty for all.
+        kinds: of metrics, those that count.
     """
     request = _MESSAGES[signal].FromString(body)
     if signal == Signal.METRICS:
         return sum(
             len(getattr(metric, data).data_points)
             for metric in _metrics(request)
-            if (data := metric.WhichOneof("data")) and kind in ("", data)
+            if (data := metric.WhichOneof("data")) in kinds
         )
     if signal == Signal.TRACES:
         return sum(len(s.spans) for r in request.resource_spans for s in r.scope_spans)

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from kernob.errors import StoreError
 from kernob.store.engine import Limits
-from kernob.store.tables import SEEN, TABLES, Table, views
+from kernob.store.tables import (
+    NUMBERS_COLUMNS,
+    NUMBERS_TABLE,
+    SEEN,
+    TABLES,
+    Table,
+    views,
+)
 
 if TYPE_CHECKING:
     from kernob import config
@@ -72,9 +79,18 @@ def statements(settings: config.Store) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS {database}.{SEEN}{on} (Day Date, SeriesId UInt64) "
         "ENGINE = Set SETTINGS persistent = 0"
     )
+    made.append(
+        f"CREATE TABLE IF NOT EXISTS {database}.{NUMBERS_TABLE}{on} ({NUMBERS_COLUMNS}\n) "
+        "ENGINE = Null"
+    )
     for view in views(database):
-        target = SEEN if view.target == SEEN else stored(view.target, settings)
-        select = view.select.format(source=stored(view.source, settings))
+        if view.source == NUMBERS_TABLE:
+            # Before the rows go to their shards.
+            target, source = view.target, view.source
+        else:
+            target = SEEN if view.target == SEEN else stored(view.target, settings)
+            source = stored(view.source, settings)
+        select = view.select.format(source=source)
         made.append(
             f"CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{view.name}{on} "
             f"TO {database}.{target} AS {select}"

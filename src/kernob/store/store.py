@@ -16,7 +16,7 @@ from kernob.store import decode, guard, nested, requests, schema
 from kernob.store.embedded import Embedded, default_folder
 from kernob.store.engine import Limits, Refused, Signal, Source
 from kernob.store.survey import FUTURE, REFUSALS, Bounds, survey
-from kernob.store.tables import KINDS, SEEN
+from kernob.store.tables import KINDS, NUMBERS, SEEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -163,10 +163,14 @@ class Store:
         all_within = not any(any(counts.get(reason, ())) for reason in REFUSALS)
         needed = None if all_within else bounds
         if signal == Signal.METRICS:
-            return [
-                decode.metrics(database, kind, needed, exemplars=any(counts["exemplars"]))
-                for kind in KINDS
-                if any(counts.get(kind, ()))
+            exemplars = any(counts["exemplars"])
+            kinds = [kind for kind in KINDS if any(counts.get(kind, ()))]
+            made = []
+            if not exemplars and set(NUMBERS) <= set(kinds):
+                kinds = [kind for kind in kinds if kind not in NUMBERS]
+                made = [decode.numbers(database, needed)]
+            return made + [
+                decode.metrics(database, kind, needed, exemplars=exemplars) for kind in kinds
             ]
         if not any(counts.get("records", ())):
             return []
@@ -197,7 +201,7 @@ class Store:
             self._insert(statement, decode.MESSAGES[signal], nested.to_text(signal, body))
         except StoreDataError as error:
             self._say_unreadable(signal, error)
-            return requests.records(signal, body, statement.kind)
+            return requests.records(signal, body, statement.kinds or KINDS)
         return 0
 
     def _say_unreadable(self, signal: Signal, error: StoreDataError) -> None:

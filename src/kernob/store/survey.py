@@ -45,12 +45,12 @@ class Statement:
     Attributes:
         sql: with `{source}` where the message's columns come from.
         structure: the columns.
-        kind: of the metrics that it inserts, if it does.
+        kinds: of the metrics that it inserts, if it does.
     """
 
     sql: str
     structure: str
-    kind: str = ""
+    kinds: tuple[str, ...] = ()
 
 
 def survey(signal: Signal, bounds: Bounds) -> Statement:

@@ -17,6 +17,10 @@ POINTS_RETENTION: Final = 86400
 """Seconds that `kernob_points` is kept at most; the rollups hold what is older."""
 SEEN: Final = "kernob_seen"
 """The series that were written today: in memory, on each node."""
+NUMBERS: Final = ("gauge", "sum")
+"""Kinds whose points are numbers."""
+NUMBERS_TABLE: Final = "kernob_numbers"
+"""Keeps nothing: its views put points into the tables of both `NUMBERS`."""
 KINDS: Final = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
 
 _MAP: Final = "Map(LowCardinality(String), String)"
@@ -165,8 +169,7 @@ ValueAtQuantiles Nested (Quantile Float64, Value Float64) CODEC(ZSTD(1)),{_FLAGS
 }
 
 
-def _metrics(kind: str) -> Table:
-    columns = f"""
+_POINT: Final = f"""
 ResourceAttributes {_MAP} CODEC(ZSTD(1)),
 ResourceSchemaUrl String CODEC(ZSTD(1)),
 ScopeName String CODEC(ZSTD(1)),
@@ -180,7 +183,16 @@ MetricDescription String CODEC(ZSTD(1)),
 MetricUnit String CODEC(ZSTD(1)),
 Attributes {_MAP} CODEC(ZSTD(1)),
 StartTimeUnix DateTime64(9) CODEC(Delta, ZSTD(1)),
-TimeUnix DateTime64(9) CODEC(Delta, ZSTD(1)),{_VALUES[kind]}
+TimeUnix DateTime64(9) CODEC(Delta, ZSTD(1)),"""
+
+
+_NUMBER: Final = f"{_POINT}\nValue Float64,{_FLAGS}"
+_SUM: Final = f"{_NUMBER}{_TEMPORALITY}\nIsMonotonic Bool,"
+NUMBERS_COLUMNS: Final = f"{_SUM}\nIsSum Bool"
+
+
+def _metrics(kind: str) -> Table:
+    columns = f"""{_POINT}{_VALUES[kind]}
 SeriesId UInt64 MATERIALIZED cityHash64(ResourceAttributes, ScopeName, MetricName, Attributes),
 {
         _map_indexes(
@@ -288,6 +300,14 @@ TABLES: Final = (
 """In the order in which they are made."""
 
 
+def _number_view(kind: str, database: str) -> View:
+    """Returns what moves a kind's points on from `NUMBERS_TABLE`."""
+    columns, where = (_SUM, "IsSum") if kind == "sum" else (_NUMBER, "NOT IsSum")
+    names = ", ".join(line.split()[0] for line in columns.strip().splitlines())
+    select = f"SELECT {names} FROM {database}.{{source}} WHERE {where}"
+    return View(f"kernob_numbers_{kind}", NUMBERS_TABLE, f"otel_metrics_{kind}", select)
+
+
 def _series_view(kind: str, database: str) -> View:
     """Returns what writes a series once a day: `SEEN` holds those that were."""
     sums = ("AggregationTemporality", "IsMonotonic")
@@ -312,6 +332,7 @@ def views(database: str) -> list[View]:
              f"SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End "
              f"FROM {database}.{{source}} WHERE TraceId != '' GROUP BY TraceId"),
     ]  # fmt: skip
+    made += [_number_view(kind, database) for kind in NUMBERS]
     made += [_series_view(kind, database) for kind in KINDS]
     made.append(
         View("kernob_series_seen", "kernob_series", SEEN,
@@ -324,7 +345,7 @@ def views(database: str) -> list[View]:
             f"SELECT MetricName, SeriesId, StartTimeUnix AS Start, TimeUnix AS Time, Value "
             f"FROM {database}.{{source}} WHERE bitAnd(Flags, 1) = 0",
         )
-        for kind in ("gauge", "sum")
+        for kind in NUMBERS
     ]  # fmt: skip
     # Without GROUP BY: a block is folded as it is written (optimize_on_insert), which is cheaper.
     first = "Value AS Max, Value AS Sum, 1 AS Count"
