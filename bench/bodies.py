@@ -282,20 +282,25 @@ class Logs:
 
 def write_requests(path: Path, source: Source, bodies: Iterable[bytes], *, zipped: bool) -> int:
     """Writes what `sender` sends: whole requests; see sender.c. Returns the bytes of the bodies."""
-    encoding = "Content-Encoding: gzip\r\n" if zipped else ""
     plain = 0
     with path.open("wb") as file:
         for body in bodies:
             plain += len(body)
-            packed = gzip.compress(body, _GZIP_LEVEL) if zipped else body
-            head = (
-                f"POST {source.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{encoding}"
-                f"Content-Type: application/x-protobuf\r\nContent-Length: {len(packed)}\r\n\r\n"
-            )
-            file.write(struct.pack("=Q", len(head) + len(packed)))
-            file.write(head.encode())
-            file.write(packed)
+            whole = request(source.path, body, zipped=zipped)
+            file.write(struct.pack("=Q", len(whole)))
+            file.write(whole)
     return plain
+
+
+def request(path: str, body: bytes, *, zipped: bool = False) -> bytes:
+    """Returns a request of HTTP with a body; the body is last."""
+    encoding = "Content-Encoding: gzip\r\n" if zipped else ""
+    packed = gzip.compress(body, _GZIP_LEVEL) if zipped else body
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{encoding}"
+        f"Content-Type: application/x-protobuf\r\nContent-Length: {len(packed)}\r\n\r\n"
+    )
+    return head.encode() + packed
 
 
 def _decimals(random: np.random.Generator, count: int) -> NDArray[Any]:

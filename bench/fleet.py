@@ -1,21 +1,26 @@
-"""Many agents, simulated: the agent's own code makes what each sends, before the first is sent.
+"""Many agents, simulated: the agent's own code makes what each sends, a program in C sends it.
 
 Each has 50 series: five conversations of services, with the processes behind them, and the agent
-itself. A conversation's rate is steady, so totals are known to the byte.
+itself. A body is made once; from round to round the sender changes its times, and its counters by
+as much as they grew between the first two rounds. A conversation's rate is steady, so totals are
+known to the byte.
 """
 
 from __future__ import annotations
 
-import asyncio
+import re
+import struct
+import subprocess
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import httpx
+import msgspec
 import numpy as np
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 
+from bench import bodies
 from kernob import __version__
 from kernob.signals.accounts import (
     CONNECTIONS,
@@ -30,6 +35,10 @@ from kernob.telemetry.model import Points, Series, Snapshot, attributes
 from kernob.telemetry.otlp_data import Deltas, metrics_data
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
     from kernob.telemetry.model import Attributes, AttributeValue, Metric
 
 SECOND: Final = 1_000_000_000
@@ -37,27 +46,32 @@ SERIES: Final = 50
 """Of one agent."""
 _CONVERSATIONS: Final = 5
 _SERVICES: Final = 100
-_ATTEMPTS: Final = 10
-_TIMEOUT: Final = 30.0
+# Fields of NumberDataPoint (opentelemetry/proto/metrics/v1/metrics.proto) as protobuf tags them.
+_TIME: Final = b"\x19"
+_INTEGER: Final = b"\x31"
 
 
-@dataclass
-class Sent:
-    """What a fleet has sent.
+class Sent(msgspec.Struct, frozen=True):
+    """What the sender says of a fleet; see sender.c.
 
     Attributes:
-        requests, points: that were acknowledged.
+        requests: answered for good.
+        accepted: of them, with success.
+        seconds: from the first one to the last answer.
+        p50, p99: microseconds to an answer.
+        cpu: seconds that the sender used.
         retried: answers that asked to send again.
-        delays: seconds from a request to its answer, one for each request.
-        transmit, receive: bytes that the counters of each service have reached, by its name.
+        late: the most microseconds that an agent still waited when its next round was due.
     """
 
-    requests: int = 0
-    points: int = 0
-    retried: int = 0
-    delays: list[float] = field(default_factory=list)
-    transmit: dict[str, int] = field(default_factory=dict)
-    receive: dict[str, int] = field(default_factory=dict)
+    requests: int
+    accepted: int
+    seconds: float
+    p50: int
+    p99: int
+    cpu: float
+    retried: int
+    late: int
 
 
 @dataclass(frozen=True)
@@ -66,13 +80,16 @@ class Agent:
 
     Attributes:
         host: its `host.name`.
-        bodies: its export requests in protobuf, in order of time.
-        totals: what the counters of its services reach at the end: transmit, receive.
+        body: the export request of its first round, in protobuf.
+        points: shape (series, 2): where each one's time is in the body, and how much its value
+            grows in a round.
+        grows: bytes that its services move in a round: transmit, receive.
     """
 
     host: str
-    bodies: list[bytes]
-    totals: dict[str, tuple[int, int]]
+    body: bytes
+    points: NDArray[np.int64]
+    grows: dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -91,59 +108,46 @@ class Fleet:
     interval: float
     rounds: int
 
-    async def send(self, url: str) -> Sent:
+    @property
+    def points(self) -> int:
+        """That they send."""
+        return len(self.agents) * self.rounds * SERIES
+
+    def moved(self, direction: int) -> dict[str, int]:
+        """Returns the bytes that each service's counters reach: 0 for transmit, 1 for receive."""
+        summed: Counter[str] = Counter()
+        for agent in self.agents:
+            for service, grows in agent.grows.items():
+                summed[service] += grows[direction] * self.rounds
+        return dict(summed)
+
+    def send(self, sender: Path, port: int, scratch: Path) -> Sent:
         """Sends all, each agent at its own time within the interval; returns once all is in.
 
         Args:
-            url: of the server (`http://127.0.0.1:4318`).
+            sender: the program.
+            port: of the server.
+            scratch: folder for what it sends.
 
         Raises:
-            RuntimeError: a request was refused for good.
+            SystemExit: the sender failed, or a request was refused for good.
         """
-        sent = Sent()
-        limits = httpx.Limits(max_connections=len(self.agents))
-        async with httpx.AsyncClient(
-            base_url=url, limits=limits, timeout=_TIMEOUT, trust_env=False
-        ) as client:
-            await asyncio.gather(
-                *(
-                    self._send_one(client, agent, index / len(self.agents), sent)
-                    for index, agent in enumerate(self.agents)
-                )
-            )
-        for totals, direction in ((sent.transmit, 0), (sent.receive, 1)):
-            summed: defaultdict[str, int] = defaultdict(int)
+        file = scratch / "fleet"
+        with file.open("wb") as out:
             for agent in self.agents:
-                for service, moved in agent.totals.items():
-                    summed[service] += moved[direction]
-            totals.update(summed)
+                request = bodies.request("/v1/metrics", agent.body)
+                points = agent.points + np.array([len(request) - len(agent.body), 0])
+                out.write(struct.pack("=Q", len(request)) + request)
+                out.write(struct.pack("=Q", len(points)) + points.tobytes())
+        command = [str(sender), str(port), str(len(self.agents)), str(file)]
+        command += [str(self.rounds), str(round(self.interval * 1000))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"bench: sender: {done.stderr}")
+        sent = msgspec.json.decode(done.stdout, type=Sent)
+        if sent.accepted < len(self.agents) * self.rounds:
+            raise SystemExit(f"bench: {sent.accepted} accepted: {done.stderr}")
         return sent
-
-    async def _send_one(
-        self, client: httpx.AsyncClient, agent: Agent, phase: float, sent: Sent
-    ) -> None:
-        for number, body in enumerate(agent.bodies, 1):
-            due = self.start / SECOND + (number + phase) * self.interval
-            await asyncio.sleep(due - time.time())
-            begin = time.perf_counter()
-            await _post(client, body, sent)
-            sent.delays.append(time.perf_counter() - begin)
-            sent.requests += 1
-            sent.points += SERIES
-
-
-async def _post(client: httpx.AsyncClient, body: bytes, sent: Sent) -> None:
-    for _ in range(_ATTEMPTS):
-        answer = await client.post(
-            "/v1/metrics", content=body, headers={"Content-Type": "application/x-protobuf"}
-        )
-        if answer.status_code == httpx.codes.OK and not answer.content:
-            return
-        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-            break
-        sent.retried += 1
-        await asyncio.sleep(float(answer.headers["retry-after"]))
-    raise RuntimeError(f"{answer.status_code}: {answer.text}")
 
 
 def make(*, agents: int, rounds: int, interval: float, start: int = 0) -> Fleet:
@@ -153,14 +157,14 @@ def make(*, agents: int, rounds: int, interval: float, start: int = 0) -> Fleet:
         agents: how many; on as many hosts.
         rounds: snapshots of each.
         interval: seconds between two of them.
-        start: when they begin to count, nanoseconds since the Unix epoch; 0 for once it is made.
+        start: when they begin to count, nanoseconds since the Unix epoch; 0 for now.
     """
-    start = start or time.time_ns() + agents * rounds * SECOND // 500
-    made = [_agent(number, rounds, interval, start) for number in range(agents)]
+    start = start or time.time_ns()
+    made = [_agent(number, interval, start) for number in range(agents)]
     return Fleet(made, start, interval, rounds)
 
 
-def _agent(number: int, rounds: int, interval: float, start: int) -> Agent:
+def _agent(number: int, interval: float, start: int) -> Agent:
     resource: dict[str, AttributeValue] = {
         "service.name": "kernob-agent",
         "service.version": __version__,
@@ -174,34 +178,68 @@ def _agent(number: int, rounds: int, interval: float, start: int) -> Agent:
     itself = Itself(resource, start)
     peers = [_peer(number * _CONVERSATIONS + index) for index in range(_CONVERSATIONS)]
     rates = np.random.default_rng(number).integers(1, 1 << 20, (_CONVERSATIONS, 2))
-    bodies = []
-    for done in range(1, rounds + 1):
-        points = (
-            *_conversations(who, start, peers, rates * done),
-            *itself.points(
-                mode="ebpf",
-                parts={"network": "", "datagram peers": "no cgroup version 2"},
-                collection_seconds=0.004,
-                collections=int(done * interval),
-                fill={"flows": (len(peers), 65536), "processes": (len(peers), 16384)},
-                map_bytes={"flows": 20 << 20},
-                losses={"flows_full": 0},
-                overflow={},
-                program_seconds={},
-                exports={"sent": done - 1},
-                queued=0,
-                export_delay=None,
-            ),
-        )
-        snapshot = Snapshot(start + int(done * interval * SECOND), points)
-        request = encode_metrics(metrics_data(snapshot, Deltas(frozenset())))
-        bodies.append(request.SerializeToString())
-        assert sum(len(one.series) for one in points) == SERIES
-    totals: dict[str, tuple[int, int]] = {}
-    for peer, (transmit, receive) in zip(peers, (rates * rounds).tolist(), strict=True):
-        before = totals.get(peer.service, (0, 0))
-        totals[peer.service] = before[0] + transmit, before[1] + receive
-    return Agent(str(resource["host.name"]), bodies, totals)
+    times = [start + int(done * interval * SECOND) for done in (1, 2)]
+    first, second = (
+        _body(Snapshot(time, _snapshot(who, start, itself, peers, rates, done, interval)))
+        for done, time in enumerate(times, 1)
+    )
+    grows: dict[str, tuple[int, int]] = {}
+    for peer, (transmit, receive) in zip(peers, rates.tolist(), strict=True):
+        before = grows.get(peer.service, (0, 0))
+        grows[peer.service] = before[0] + transmit, before[1] + receive
+    points = _growing(first, second, *times)
+    return Agent(str(resource["host.name"]), first, points, grows)
+
+
+def _snapshot(
+    resource: Attributes,
+    start: int,
+    itself: Itself,
+    peers: list[Peer],
+    rates: NDArray[np.int64],
+    done: int,
+    interval: float,
+) -> tuple[Points, ...]:
+    """Returns all points of an agent after so many rounds."""
+    points = (
+        *_conversations(resource, start, peers, rates * done),
+        *itself.points(
+            mode="ebpf",
+            parts={"network": "", "datagram peers": "no cgroup version 2"},
+            collection_seconds=0.004,
+            collections=int(done * interval),
+            fill={"flows": (len(peers), 65536), "processes": (len(peers), 16384)},
+            map_bytes={"flows": 20 << 20},
+            losses={"flows_full": 0},
+            overflow={},
+            program_seconds={},
+            exports={"sent": done - 1},
+            queued=0,
+            export_delay=None,
+        ),
+    )
+    assert sum(len(one.series) for one in points) == SERIES
+    return points
+
+
+def _body(snapshot: Snapshot) -> bytes:
+    body: bytes = encode_metrics(metrics_data(snapshot, Deltas(frozenset()))).SerializeToString()
+    return body
+
+
+def _growing(first: bytes, second: bytes, first_time: int, second_time: int) -> NDArray[np.int64]:
+    """Returns `Agent.points`, from the bodies of two rounds."""
+    assert len(first) == len(second)
+    points = []
+    for found in re.finditer(re.escape(_TIME + struct.pack("<Q", first_time)), first):
+        at = found.start() + len(_TIME)
+        assert struct.unpack_from("<Q", second, at) == (second_time,)
+        # Eight bytes of time, one that says what the value is.
+        value = at + 9
+        before, after = (struct.unpack_from("<q", body, value)[0] for body in (first, second))
+        points.append((at, after - before if first[value - 1 : value] == _INTEGER else 0))
+    assert len(points) == SERIES
+    return np.array(points, np.int64)
 
 
 def _peer(number: int) -> Peer:
@@ -215,7 +253,7 @@ def _conversations(
     resource: Attributes,
     start: int,
     peers: list[Peer],
-    moved: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    moved: NDArray[np.int64],
 ) -> list[Points]:
     """Returns the points of services and processes; `moved` are bytes by peer and direction."""
 

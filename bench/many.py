@@ -1,19 +1,20 @@
 """Many agents: what 200 of them, simulated, take of one server, and how fresh its answers are.
 
-They are sent by a process of its own. Meanwhile one more agent sends a counter of its own, and
+A program in C sends them, in real time. Meanwhile one more agent sends a counter of its own, and
 asks for it until it is there: from its snapshot to the store is until the server has acknowledged
 it, to the API until an answer has it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
+import os
 import time
 import urllib.request
-from statistics import median, quantiles
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from bench import bodies, fleet, host, kernob
@@ -22,74 +23,78 @@ from kernob.ui.state import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.connection import Connection
     from pathlib import Path
 
     from bench.kernob import Site
 
 AGENTS: Final = 200
-ROUNDS: Final = {10.0: 4, 1.0: 30}
-"""Snapshots of each agent, by seconds between two."""
-QUICK_ROUNDS: Final = {10.0: 2, 1.0: 5}
+SECONDS: Final = 60
+QUICK_SECONDS: Final = 20
+INTERVALS: Final = (10, 1)
+"""Seconds between two snapshots of an agent."""
 PROBES_PER_S: Final = 2
 MOVED: Final = 1000
 """Bytes that the probe's counter grows by."""
 PATIENCE: Final = 30.0
 PROBE: Final = "bench-probe"
+STORED: Final = """
+SELECT count() AS points FROM (
+    SELECT ResourceAttributes FROM otel.otel_metrics_sum
+    UNION ALL SELECT ResourceAttributes FROM otel.otel_metrics_gauge
+) WHERE match(ResourceAttributes['host.name'], '^host-[0-9]+$')"""
 
 
 def measure(scratch: Path, *, quick: bool) -> dict[str, list[dict[str, Any]]]:
     """Returns a table: a row for each interval of the agents."""
-    rounds = QUICK_ROUNDS if quick else ROUNDS
+    seconds = QUICK_SECONDS if quick else SECONDS
+    sender = host.compile_c("sender", scratch)
     rows = []
-    for interval, count in rounds.items():
-        host.say(f"fleet: {AGENTS} agents, every {interval:g} s")
-        rows.append(_run(kernob.Site(scratch / f"{interval:g}"), interval, count))
+    for interval in INTERVALS:
+        host.say(f"fleet: {AGENTS} agents, every {interval} s")
+        agents = fleet.make(agents=AGENTS, rounds=seconds // interval, interval=interval)
+        rows.append(_run(kernob.Site(scratch / f"{interval}"), sender, agents))
     return {"fleet": rows}
 
 
-def _run(site: Site, interval: float, rounds: int) -> dict[str, Any]:
-    ours, theirs = multiprocessing.Pipe()
-    sender = multiprocessing.get_context("spawn").Process(
-        target=_send, args=(theirs, site.url, interval, rounds)
-    )
-    with site.server() as server:
-        sender.start()
-        theirs.close()  # So that its end is known here.
-        time.sleep(max(0.0, ours.recv() - time.time()))
+def _run(site: Site, sender: Path, agents: fleet.Fleet) -> dict[str, Any]:
+    load = os.getloadavg()[0]
+    with site.server() as server, ThreadPoolExecutor(1) as pool:
         host.reset_peak(server.pid)
         begin, cpu = time.monotonic(), host.cpu_seconds(server.pid)
-        stored, asked = _probe(site, lambda: not ours.poll())
-        sent, sender_cpu = ours.recv()
+        sending = pool.submit(agents.send, sender, site.port, site.store.parent)
+        stored, asked = _probe(site, lambda: not sending.done())
+        sent = sending.result()
         seconds, cpu = time.monotonic() - begin, host.cpu_seconds(server.pid) - cpu
-        sender.join()
         answer = site.get(source.traffic(parse(""), "service").path)
-        truth = sum(sent.transmit.values()) + MOVED * len(stored)
+        truth = sum(agents.moved(0).values()) + MOVED * len(stored)
         return {
-            "interval_s": interval,
+            "interval_s": agents.interval,
             "agents": AGENTS,
-            "points_per_s": sent.points / seconds,
+            "offered_points_per_s": AGENTS * fleet.SERIES / agents.interval,
+            "points_per_s": agents.points / sent.seconds,
+            "stored_share": _stored(site) / agents.points,
             "server_cpu_share": cpu / seconds,
-            "sender_cpu_share": sender_cpu / seconds,
+            "sender_cpu_share": sent.cpu / sent.seconds,
             "server_mib": host.resident_mib(server.pid),
             "server_peak_mib": host.peak_mib(server.pid),
-            "answer_median_ms": median(sent.delays) * 1e3,
-            "answer_p99_ms": quantiles(sent.delays, n=100)[98] * 1e3,
+            "answer_median_ms": sent.p50 / 1e3,
+            "answer_p99_ms": sent.p99 / 1e3,
+            "late_max_ms": sent.late / 1e3,
             "to_store_median_ms": median(stored) * 1e3,
             "to_api_median_ms": median(asked) * 1e3,
             "to_api_max_ms": max(asked) * 1e3,
             "retried": sent.retried,
             "bytes_share": answer["transmit"] / truth,
+            "load_before": load,
         }
 
 
-def _send(pipe: Connection, url: str, interval: float, rounds: int) -> None:
-    """Sends a fleet, in a process of its own; says first when it begins, then what it sent."""
-    agents = fleet.make(agents=AGENTS, rounds=rounds, interval=interval)
-    pipe.send(agents.start / bodies.SECOND + interval)
-    cpu = time.process_time()
-    sent = asyncio.run(agents.send(url))
-    pipe.send((sent, time.process_time() - cpu))
+def _stored(site: Site) -> int:
+    """Returns the points of the agents that are in the store."""
+    body = msgspec.json.encode({"query": STORED})
+    asked = urllib.request.Request(f"{site.url}/api/query", body)
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        return int(msgspec.json.decode(answer.read())["rows"][0][0])
 
 
 def _probe(site: Site, running: Callable[[], bool]) -> tuple[list[float], list[float]]:

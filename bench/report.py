@@ -27,7 +27,8 @@ README: Final[dict[str, tuple[str, ...]]] = {
     "startup": ("store", "server_s", "pages_s", "agent_s", "chart_s", "chart_max_s"),
     "live": ("bytes", "delay_median_s", "delay_max_s"),
     "fleet": (
-        *("interval_s", "agents", "points_per_s", "server_cpu_share", "server_peak_mib"),
+        *("interval_s", "agents", "offered_points_per_s", "points_per_s", "stored_share"),
+        *("server_cpu_share", "server_peak_mib", "answer_p99_ms", "late_max_ms"),
         *("to_store_median_ms", "to_api_median_ms", "to_api_max_ms", "bytes_share"),
     ),
 }

@@ -8,7 +8,6 @@ every 15 seconds, as sent, and seven days in each rollup. Counters grow, gauges 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 import urllib.request
@@ -51,8 +50,9 @@ def fill(site: Site, *, days: int = 7) -> None:
         source = bodies.Points(HOSTS * bodies.SERIES, HOSTS)
         for body in source.bodies(1, now * bodies.SECOND, bodies.SECOND):
             _post(site, body)
-        one_round = fleet.make(agents=AGENTS, rounds=1, interval=1.0, start=now * bodies.SECOND)
-        asyncio.run(one_round.send(site.url))
+        made = fleet.make(agents=AGENTS, rounds=1, interval=1.0, start=now * bodies.SECOND)
+        for agent in made.agents:
+            _post(site, agent.body)
     with contextlib.closing(Store.open(StoreSettings(path=site.store))) as store:
         _compute(store.engine, now, days)
 
