@@ -9,7 +9,7 @@ SUDO := $(shell [ $$(id -u) = 0 ] || command -v sudo)
 
 setup: $(VENV)/.done
 
-$(VENV)/.done: pyproject.toml build_bpf.py tools/setup.sh $(wildcard src/kernob/bpf/*.c src/kernob/bpf/include/*.h)
+$(VENV)/.done: pyproject.toml build_bpf.py tools/setup.sh $(wildcard src/kernob/bpf/*.c src/kernob/bpf/include/*.h src/kernob/bpf/protocols/*.h)
 	PYTHON=$(PYTHON) SUDO=$(SUDO) tools/setup.sh
 	touch $@
 
@@ -23,7 +23,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror src/kernob/bpf/*.c src/kernob/bpf/include/*.h
+	$(BIN)/clang-format --dry-run --Werror src/kernob/bpf/*.c src/kernob/bpf/include/*.h src/kernob/bpf/protocols/*.h
 
 bench: setup
 	$(SUDO) $(BIN)/python -m bench

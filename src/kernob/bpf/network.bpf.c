@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "include/chain.h"
 #include "include/connection.h"
 #include "include/flow.h"
 #include "include/process.h"
@@ -39,6 +40,9 @@ struct {
 	__type(key, __u64); /* thread id */
 	__type(value, struct datagram);
 } datagrams SEC(".maps");
+
+/* Whether something else looks at the bytes that move: see chain.h. */
+const volatile _Bool requests = 0;
 
 /* Local ports somebody listens on, or did: who called whom, where no SYN was seen? */
 struct {
@@ -211,36 +215,55 @@ static __noinline int forget_datagram(void)
 	return 0;
 }
 
+/* Counts. Returns the program that looks at requests, -1 for none. */
 static __always_inline int moved(struct sock *sk, int length, int direction, int operations)
 {
 	struct connection *c;
 	__u64 start;
 	__u16 family;
 
-	if (length < 0)
-		return sk->sk_protocol == IPPROTO_UDP && direction == TRANSMIT ? forget_datagram()
-									       : 0;
+	if (length < 0) {
+		if (sk->sk_protocol == IPPROTO_UDP && direction == TRANSMIT)
+			forget_datagram();
+		return -1;
+	}
 	family = sk->__sk_common.skc_family;
 	if (family != AF_INET && family != AF_INET6)
-		return 0;
+		return -1;
 	c = bpf_sk_storage_get(&connections, sk, 0, 0);
 	start = current_start();
-	if (!c || c->owner != start)
-		return moved_slowly(sk, c, length, direction, operations);
+	if (!c || c->owner != start) {
+		moved_slowly(sk, c, length, direction, operations);
+		if (!requests || !length)
+			return -1;
+		if (!c)
+			c = bpf_sk_storage_get(&connections, sk, 0, 0);
+		return c ? c->stage : -1;
+	}
 	if (!length)
-		return 0;
+		return -1;
 	__sync_fetch_and_add(&c->bytes[direction], length);
 	__sync_fetch_and_add(&c->operations[direction], operations);
 	/* Closed, or shared, by somebody in between: nobody will drain this for us. */
 	if (*(volatile __u64 *)&c->owner != start)
 		drain(c, sk);
-	return 0;
+	return c->stage;
 }
+
+/* Counts, and goes on to what looks at requests, if anything does. */
+#define MOVED(sk, length, direction, operations, chain)                                            \
+	do {                                                                                       \
+		int stage = moved(sk, length, direction, operations);                              \
+                                                                                                   \
+		if (requests && stage >= 0 && stage < STAGES)                                      \
+			bpf_tail_call(ctx, &chain, stage);                                         \
+		return 0;                                                                          \
+	} while (0)
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(send_length, struct sock *sk, int length, int flags)
 {
-	return moved(sk, length, TRANSMIT, 1);
+	MOVED(sk, length, TRANSMIT, 1, send_chain);
 }
 
 SEC("tp_btf/sock_recv_length")
@@ -248,7 +271,7 @@ int BPF_PROG(receive_length, struct sock *sk, int length, int flags)
 {
 	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
 		return 0;
-	return moved(sk, length, RECEIVE, 1);
+	MOVED(sk, length, RECEIVE, 1, receive_chain);
 }
 
 /* Before 6.3 there are no such tracepoints, and before 6.5 sendfile passes them by: the same on
@@ -256,13 +279,13 @@ int BPF_PROG(receive_length, struct sock *sk, int length, int flags)
 SEC("fexit/inet_sendmsg")
 int BPF_PROG(inet_send, struct socket *socket, struct msghdr *message, size_t size, int length)
 {
-	return moved(socket->sk, length, TRANSMIT, 1);
+	MOVED(socket->sk, length, TRANSMIT, 1, send_chain);
 }
 
 SEC("fexit/inet6_sendmsg")
 int BPF_PROG(inet6_send, struct socket *socket, struct msghdr *message, size_t size, int length)
 {
-	return moved(socket->sk, length, TRANSMIT, 1);
+	MOVED(socket->sk, length, TRANSMIT, 1, send_chain);
 }
 
 /* One sendfile or splice comes here once for each page: its last one counts the operation. */
@@ -273,7 +296,7 @@ int BPF_PROG(inet_send_page, struct socket *socket, struct page *page, int offse
 	/* MPTCP has no sendpage: its pages go on to inet_sendmsg from in here. */
 	if (socket->sk->sk_protocol == IPPROTO_MPTCP)
 		return 0;
-	return moved(socket->sk, length, TRANSMIT, !(flags & MSG_SENDPAGE_NOTLAST));
+	MOVED(socket->sk, length, TRANSMIT, !(flags & MSG_SENDPAGE_NOTLAST), page_chain);
 }
 
 SEC("fexit/inet_recvmsg")
@@ -282,7 +305,7 @@ int BPF_PROG(inet_receive, struct socket *socket, struct msghdr *message, size_t
 {
 	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
 		return 0;
-	return moved(socket->sk, length, RECEIVE, 1);
+	MOVED(socket->sk, length, RECEIVE, 1, receive_chain);
 }
 
 SEC("fexit/inet6_recvmsg")
@@ -291,7 +314,7 @@ int BPF_PROG(inet6_receive, struct socket *socket, struct msghdr *message, size_
 {
 	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
 		return 0;
-	return moved(socket->sk, length, RECEIVE, 1);
+	MOVED(socket->sk, length, RECEIVE, 1, receive_chain);
 }
 
 static __noinline int state_changed(struct sock *sk, int new)

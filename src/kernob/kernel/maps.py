@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from kernob.kernel.objects import Object
+    from kernob.kernel.programs import Program
 
 _MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 # More than a bucket holds: with less room the kernel may refuse (ENOSPC) to copy even one.
@@ -41,10 +42,12 @@ class MapType(enum.IntEnum):
 
     HASH = 1
     ARRAY = 2
+    PROG_ARRAY = 3
     PERCPU_HASH = 5
     PERCPU_ARRAY = 6
     LRU_HASH = 9
     LRU_PERCPU_HASH = 10
+    QUEUE = 22
     RINGBUF = 27
 
 
@@ -161,6 +164,34 @@ class Map:
             raise libbpf.error(exc.errno or 0, f"map {self.name} can't be mapped") from exc
         raw = np.frombuffer(memory, np.uint8, length).reshape(self.max_entries, stride)
         return _typed(raw, self.value)
+
+    def push(self, values: NDArray[Any]) -> None:
+        """Puts `values` (`(n,)`, of the map's dtype) at the end of a queue, in their order.
+
+        Raises:
+            KernelError: the map is no queue or full, or does not exist yet.
+        """
+        if self.type != MapType.QUEUE:
+            raise KernelError(f"map {self.name} is not a queue")
+        values = np.ascontiguousarray(values, self.value)
+        for at in range(len(values)):
+            code = libbpf.library().bpf_map_update_elem(
+                self.fd, None, values[at : at + 1].ctypes.data, 0
+            )
+            libbpf.check(code, f"can't push to queue {self.name}")
+
+    def chain(self, index: int, program: Program) -> None:
+        """Has tail calls of `index` through this array of programs go to `program`.
+
+        Raises:
+            KernelError: the map holds no programs, or the kernel refused: the programs of one
+                array must all be of the same hook.
+        """
+        if self.type != MapType.PROG_ARRAY:
+            raise KernelError(f"map {self.name} is not an array of programs")
+        key, value = np.array(index, np.uint32), np.array(program.fd, np.uint32)
+        code = libbpf.library().bpf_map_update_elem(self.fd, key.ctypes.data, value.ctypes.data, 0)
+        libbpf.check(code, f"can't put program {program.name} into {self.name}")
 
     def ring(self, record: np.dtype[Any] | str) -> Ring:
         """Returns a reader of a ring buffer whose records are all `record`.

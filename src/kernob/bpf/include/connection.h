@@ -35,6 +35,7 @@ struct connection {
 	__u8 side;
 	__u8 older; /* than the agent */
 	__u8 shared; /* more than one process uses it: nobody owns it any more */
+	__u8 stage; /* what looks at its requests: see chain.h */
 };
 
 struct {

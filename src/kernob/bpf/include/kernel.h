@@ -9,14 +9,8 @@
 #ifndef KERNOB_KERNEL_H
 #define KERNOB_KERNEL_H
 
-typedef unsigned char __u8;
-typedef unsigned short __u16;
-typedef unsigned int __u32;
-typedef unsigned long long __u64;
-typedef signed char __s8;
-typedef short __s16;
-typedef int __s32;
-typedef long long __s64;
+#include "types.h"
+
 typedef __u16 __be16;
 typedef __u32 __be32;
 typedef __u64 __be64;
@@ -26,8 +20,10 @@ typedef __u32 __wsum;
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_QUEUE = 22,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -37,6 +33,7 @@ enum {
 	BPF_NOEXIST = 1,
 	BPF_F_NO_PREALLOC = 1 << 0,
 	BPF_F_MMAPABLE = 1 << 10,
+	BPF_RB_NO_WAKEUP = 1 << 0,
 	BPF_SK_STORAGE_GET_F_CREATE = 1 << 0,
 };
 
@@ -205,7 +202,32 @@ struct task_struct {
 	char comm[16];
 } KERNEL_TYPE;
 
+/* The registers of a system call in progress; x86-64 and arm64 name them differently. */
+struct pt_regs {
+	unsigned long di;
+	unsigned long si;
+	unsigned long dx;
+	unsigned long orig_ax;
+} KERNEL_TYPE;
+
+struct user_pt_regs {
+	__u64 regs[31];
+} KERNEL_TYPE;
+
+struct pt_regs___arm64 {
+	union {
+		struct user_pt_regs user_regs;
+		struct {
+			__u64 regs[31];
+		};
+	};
+	__s32 syscallno;
+} KERNEL_TYPE;
+
 struct bpf_map;
+struct bpf_spin_lock {
+	__u32 val;
+};
 struct msghdr;
 struct page;
 struct seq_file;

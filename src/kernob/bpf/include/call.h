@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The bytes of one call: where they are in the process's memory, and a block of them to look at.
+ *
+ * The hooks have the socket and the length, not the bytes. These are still where the process gave
+ * them to the kernel, or got them: the registers of the system call in progress say where. What
+ * comes from elsewhere (a uprobe with plain text) fills in `base` and `piece` itself.
+ */
+#ifndef KERNOB_CALL_H
+#define KERNOB_CALL_H
+
+#include "kernel.h"
+#include "unit.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#define BLOCK 2048
+
+struct iovec {
+	__u64 base;
+	__u64 length;
+};
+
+struct call {
+	__u64 now; /* monotonic, nanoseconds */
+	__u64 base; /* where `block` was filled from, behind the stash */
+	__u64 vectors; /* address of the vector after the piece at `base` */
+	__u64 piece; /* bytes from `base` on that are in one piece */
+	__u32 vectors_left;
+	__u32 length; /* bytes from `base` on, of all pieces */
+	__u32 filled; /* bytes in the block */
+	__u32 at; /* how many of them are done with */
+	__u32 stashed; /* how many of them come from the stash */
+	__u8 block[2 * BLOCK];
+};
+
+struct message_header {
+	__u64 name;
+	__u64 name_length;
+	__u64 vectors;
+	__u64 vectors_count;
+};
+
+/* Begins the next piece of a vector. */
+static __noinline int next_piece(struct call *call)
+{
+	struct iovec vector;
+
+	if (!call || !call->vectors_left ||
+	    bpf_probe_read_user(&vector, sizeof(vector), (void *)call->vectors))
+		return UNSEEN_FAULT;
+	call->vectors += sizeof(vector);
+	call->vectors_left--;
+	call->base = vector.base;
+	call->piece = vector.length;
+	return SEEN;
+}
+
+static __always_inline int from_vectors(struct call *call, __u64 vectors, __u64 count)
+{
+	call->vectors = vectors;
+	call->vectors_left = count;
+	call->piece = 0;
+	return next_piece(call);
+}
+
+static __always_inline int from_message(struct call *call, __u64 address)
+{
+	struct message_header message;
+
+	if (bpf_probe_read_user(&message, sizeof(message), (void *)address))
+		return UNSEEN_FAULT;
+	return from_vectors(call, message.vectors, message.vectors_count);
+}
+
+enum call_kind { PLAIN_BUFFER, VECTORS, MESSAGE, MESSAGES, SENDFILE, IO_URING, UNKNOWN };
+
+/* arch/x86/entry/syscalls/syscall_64.tbl */
+static __always_inline enum call_kind x86_call(__u64 number)
+{
+	switch (number) {
+	case 0: /* read */
+	case 1: /* write */
+	case 44: /* sendto */
+	case 45: /* recvfrom */
+		return PLAIN_BUFFER;
+	case 19: /* readv */
+	case 20: /* writev */
+		return VECTORS;
+	case 46: /* sendmsg */
+	case 47: /* recvmsg */
+		return MESSAGE;
+	case 299: /* recvmmsg */
+	case 307: /* sendmmsg */
+		return MESSAGES;
+	case 40: /* sendfile */
+	case 275: /* splice */
+		return SENDFILE;
+	case 426: /* io_uring_enter */
+		return IO_URING;
+	}
+	return UNKNOWN;
+}
+
+/* include/uapi/asm-generic/unistd.h */
+static __always_inline enum call_kind arm64_call(__u64 number)
+{
+	switch (number) {
+	case 63: /* read */
+	case 64: /* write */
+	case 206: /* sendto */
+	case 207: /* recvfrom */
+		return PLAIN_BUFFER;
+	case 65: /* readv */
+	case 66: /* writev */
+		return VECTORS;
+	case 211: /* sendmsg */
+	case 212: /* recvmsg */
+		return MESSAGE;
+	case 243: /* recvmmsg */
+	case 269: /* sendmmsg */
+		return MESSAGES;
+	case 71: /* sendfile */
+	case 76: /* splice */
+		return SENDFILE;
+	case 426: /* io_uring_enter */
+		return IO_URING;
+	}
+	return UNKNOWN;
+}
+
+/* Finds the `length` bytes of the call in progress; of a vector of messages those of number
+ * `index`. Returns SEEN or why they can't be. */
+static __always_inline int locate(struct call *call, __u32 length, __u32 index)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct pt_regs___arm64 *arm64 = (void *)regs;
+	enum call_kind kind;
+	__u64 second, third;
+
+	if (bpf_core_field_exists(regs->orig_ax)) {
+		kind = x86_call(regs->orig_ax);
+		second = regs->si;
+		third = regs->dx;
+	} else {
+		kind = arm64_call(arm64->syscallno);
+		second = arm64->regs[1];
+		third = arm64->regs[2];
+	}
+	call->length = length;
+	call->vectors_left = 0;
+	switch (kind) {
+	case PLAIN_BUFFER:
+		call->base = second;
+		call->piece = length;
+		return SEEN;
+	case VECTORS:
+		return from_vectors(call, second, third);
+	case MESSAGE:
+		return from_message(call, second);
+	case MESSAGES:
+		/* struct mmsghdr: the header of one message, and its length. */
+		return from_message(call, second + index * 64);
+	case SENDFILE:
+		return UNSEEN_SENDFILE;
+	case IO_URING:
+		return UNSEEN_IO_URING;
+	case UNKNOWN:
+		break;
+	}
+	return UNSEEN_CALL;
+}
+
+struct passing {
+	struct call *call;
+	__u64 count;
+};
+
+static long pass_one(__u32 step, struct passing *passing)
+{
+	struct call *call = passing->call;
+
+	if (passing->count < call->piece) {
+		call->base += passing->count;
+		call->piece -= passing->count;
+		return 1;
+	}
+	passing->count -= call->piece;
+	call->piece = 0;
+	return next_piece(call) != SEEN;
+}
+
+#define MOST_VECTORS 1024 /* UIO_MAXIOV */
+
+/* Goes on by `count` bytes of the call. */
+static __always_inline void pass(struct call *call, __u32 count)
+{
+	struct passing passing = {.call = call, .count = count};
+
+	call->length = count < call->length ? call->length - count : 0;
+	if (count < call->piece) {
+		call->base += count;
+		call->piece -= count;
+	} else if (call->length) {
+		bpf_loop(MOST_VECTORS, pass_one, &passing, 0);
+	}
+}
+
+struct filling {
+	struct call *call;
+	__u64 vectors;
+	__u32 left;
+};
+
+static long fill_piece(__u32 step, struct filling *filling)
+{
+	struct call *call = filling->call;
+	__u32 filled = call->filled, count;
+	struct iovec vector;
+
+	if (!filling->left || filled >= BLOCK ||
+	    bpf_probe_read_user(&vector, sizeof(vector), (void *)filling->vectors))
+		return 1;
+	filling->vectors += sizeof(vector);
+	filling->left--;
+	count = BLOCK - filled;
+	if (vector.length < count)
+		count = vector.length;
+	if (count > call->length - (filled - call->stashed))
+		count = call->length - (filled - call->stashed);
+	if (count > BLOCK)
+		return 1;
+	if (bpf_probe_read_user(call->block + (filled & (BLOCK - 1)), count, (void *)vector.base))
+		return 1;
+	call->filled = filled + count;
+	return 0;
+}
+
+/* Fills the block from `base` on, behind what the stash has put there. */
+static __always_inline int fill(struct call *call)
+{
+	struct filling filling = {
+		.call = call,
+		.vectors = call->vectors,
+		.left = call->vectors_left,
+	};
+	__u32 count = call->length, stashed = call->stashed;
+
+	if (call->piece < count)
+		count = call->piece;
+	if (stashed > BLOCK / 2)
+		return UNSEEN_MEMORY;
+	if (count > BLOCK - stashed)
+		count = BLOCK - stashed;
+	asm volatile("" : "+r"(count));
+	if (count > BLOCK)
+		return UNSEEN_FAULT;
+	if (bpf_probe_read_user(call->block + stashed, count, (void *)call->base))
+		return UNSEEN_FAULT;
+	call->filled = stashed + count;
+	call->at = 0;
+	if (count == call->piece && count < call->length && call->filled < BLOCK)
+		bpf_loop(MOST_VECTORS, fill_piece, &filling, 0);
+	return SEEN;
+}
+
+#endif

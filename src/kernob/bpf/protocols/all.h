@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Every protocol that is found by its stream: its number, and what its functions begin with. */
+#ifndef KERNOB_PROTOCOLS_ALL_H
+#define KERNOB_PROTOCOLS_ALL_H
+
+#include "redis.h"
+
+#define EACH_PROTOCOL(DO) DO(REDIS, redis)
+
+#endif

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Every request: who asked whom for what, how it went, how long it took.
+ *
+ * The programs of the network's bytes call these at their end, by the stage of the connection:
+ * first `detect`, until a protocol is found, then the protocol's own, or nothing at all. Each is
+ * small for the verifier, and one that a kernel refuses leaves the others as they are.
+ */
+#include "include/kernel.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "include/chain.h"
+#include "include/connection.h"
+#include "include/engine.h"
+#include "protocols/all.h"
+
+#define MOST_TRIES 8
+#define ENGINE PROTOCOLS /* its place in the chains */
+
+/* Connections that got no storage for their requests. */
+__u64 talks_dropped;
+static __u64 talks_made;
+
+static __always_inline struct work *work_of(__u32 hook)
+{
+	return bpf_map_lookup_elem(&works, &hook);
+}
+
+static __always_inline void set_stage(struct sock *sk, __u8 stage)
+{
+	struct connection *c = bpf_sk_storage_get(&connections, sk, 0, 0);
+
+	if (c)
+		c->stage = stage;
+}
+
+static __always_inline void give_up(struct sock *sk)
+{
+	set_stage(sk, PLAIN);
+	bpf_sk_storage_delete(&talks, sk);
+	bpf_sk_storage_delete(&stashes, sk);
+}
+
+/* Roles of a direction that are possible, by bit: who opened a connection is known if the agent saw
+ * it. */
+enum { MAY_ASK = 1, MAY_ANSWER = 2 };
+
+static __always_inline __u32 roles(struct sock *sk, int direction)
+{
+	struct connection *c = bpf_sk_storage_get(&connections, sk, 0, 0);
+
+	if (!c || c->older)
+		return MAY_ASK | MAY_ANSWER;
+	return (c->side == CLIENT) == (direction == TRANSMIT) ? MAY_ASK : MAY_ANSWER;
+}
+
+/* The first protocol that a stream which begins so may be, and has not proved not to be. */
+static __always_inline __u32 find_protocol(const __u8 *p, __u32 n, __u32 refused, __u32 roles,
+					   bool *asks)
+{
+	*asks = true;
+#define ASKS(number, name)                                                                         \
+	if (roles & MAY_ASK && !(refused & (1 << (number))) && name##_asks(p, n))                  \
+		return number;
+	EACH_PROTOCOL(ASKS)
+#undef ASKS
+	*asks = false;
+#define ANSWERS(number, name)                                                                      \
+	if (roles & MAY_ANSWER && !(refused & (1 << (number))) && name##_answers(p, n))            \
+		return number;
+	EACH_PROTOCOL(ANSWERS)
+#undef ANSWERS
+	return NO_PROTOCOL;
+}
+
+/* Whose requests they will be: of the connection's owner. */
+static __always_inline void identify(struct party *party, struct sock *sk, __u8 protocol,
+				     __u8 requests)
+{
+	struct connection *c = bpf_sk_storage_get(&connections, sk, 0, 0);
+
+	party->protocol = protocol;
+	party->requests = requests;
+	party->side = requests == TRANSMIT ? CLIENT : SERVER;
+	party->port = party->side == SERVER ? sk->__sk_common.skc_num
+					    : bpf_ntohs(sk->__sk_common.skc_dport);
+	if (!c || !c->named) {
+		party->shared = 1;
+		peer_address(sk, party->address);
+		return;
+	}
+	party->start = c->key.start;
+	party->pid = c->key.pid;
+	party->shared = c->shared;
+	__builtin_memcpy(party->address, c->key.address, sizeof(party->address));
+	c->stage = protocol;
+}
+
+/* Looks at the beginning of a connection's turns until one is of a protocol: the first program. */
+static __always_inline void start(void *ctx, struct sock *sk, __u32 length, int direction,
+				  __u32 hook, void *chain)
+{
+	struct talk *talk = bpf_sk_storage_get(&talks, sk, 0, 0);
+	struct work *work = work_of(hook);
+	struct stream *stream;
+	__u32 found;
+	bool asks;
+
+	if (!work)
+		return;
+	if (!talk) {
+		talk = bpf_sk_storage_get(&talks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!talk) {
+			__sync_fetch_and_add(&talks_dropped, 1);
+			set_stage(sk, PLAIN);
+			return;
+		}
+		talk->id = __sync_fetch_and_add(&talks_made, 1) + 1;
+		talk->last_direction = !direction;
+	}
+	stream = &talk->streams[direction];
+	/* The middle of a message says nothing: only where the direction turns. */
+	if (talk->last_direction == direction && !stream->stashed)
+		return;
+	talk->last_direction = direction;
+	if (locate(&work->call, length, 0) == SEEN &&
+	    begin_block(work, stream, sk, direction) == SEEN) {
+		found = find_protocol(work->call.block, work->call.filled, talk->refused,
+				      roles(sk, direction), &asks);
+		stream->stashed = work->call.stashed;
+		if (found) {
+			identify(&talk->party, sk, found, asks ? direction : !direction);
+			bpf_tail_call(ctx, chain, found);
+			return;
+		}
+	}
+	if (++talk->tries >= MOST_TRIES)
+		give_up(sk);
+}
+
+/* A protocol's program: the call as records. */
+static __always_inline void observe(void *ctx, struct sock *sk, __u32 length, int direction,
+				    __u32 hook, void *chain, void *units)
+{
+	struct talk *talk = bpf_sk_storage_get(&talks, sk, 0, 0);
+	struct step s;
+
+	if (!talk)
+		return;
+	s.talk = talk;
+	s.stream = &talk->streams[direction];
+	if (s.stream->skip > length || (s.stream->skip == length && !s.stream->events)) {
+		/* Within a message, as most of what is large is. */
+		s.stream->skip -= length;
+		if (s.stream->events & TO_CLOSE)
+			s.stream->last = bpf_ktime_get_ns();
+		return;
+	}
+	s.work = work_of(hook);
+	if (!s.work)
+		return;
+	s.asking = talk->party.requests == direction;
+	if (!s.work->going_on) {
+		if (__sync_lock_test_and_set(&s.stream->busy, 1)) {
+			count_unseen(talk, UNSEEN_BUSY);
+			return;
+		}
+		s.work->ending = AT_THE_END;
+		s.work->count = 0;
+	}
+	if (open_call(&s, sk, length, direction) &&
+	    bpf_loop(MOST_UNITS, units, &s, 0) == MOST_UNITS)
+		s.work->ending = NO_ROOM;
+	bpf_tail_call(ctx, chain, ENGINE);
+}
+
+/* The last program: counts the records. */
+static __always_inline void engine(void *ctx, struct sock *sk, __u32 length, int direction,
+				   __u32 hook, void *chain)
+{
+	struct talk *talk = bpf_sk_storage_get(&talks, sk, 0, 0);
+	struct dropping context = {.work = work_of(hook), .talk = talk};
+	struct work *work = context.work;
+	__u32 again = PLAIN;
+
+	if (!talk || !work)
+		return;
+	bpf_loop(work->count, apply, &context, 0);
+	work->count = 0;
+	switch (work->ending) {
+	case NO_ROOM:
+		work->going_on = 1;
+		again = talk->party.protocol;
+		break;
+	case NOT_READ:
+		count_unseen(talk, work->reason);
+		lose(work, talk);
+		break;
+	case OVER:
+		count_unseen(talk, work->reason);
+		give_up(sk);
+		return;
+	case NOT_MINE:
+		if (talk->party.agreed) {
+			lose(work, talk);
+			break;
+		}
+		talk->refused |= 1 << (talk->party.protocol & 7);
+		lose(work, talk);
+		talk->streams[0].lost = 0;
+		talk->streams[1].lost = 0;
+		again = NO_PROTOCOL;
+		talk->last_direction = !direction;
+		set_stage(sk, NO_PROTOCOL);
+		break;
+	default:
+		if (work->call.at < work->call.filled)
+			put_aside(work, talk, sk, direction);
+	}
+	if (again == PLAIN || again == NO_PROTOCOL)
+		__sync_lock_test_and_set(&talk->streams[direction].busy, 0);
+	if (again == PLAIN)
+		return;
+	bpf_tail_call(ctx, chain, again);
+	/* As many as the kernel allows in a row: the rest of this call is not looked at. */
+	work->going_on = 0;
+	count_unseen(talk, UNSEEN_UNITS);
+	lose(work, talk);
+	__sync_lock_test_and_set(&talk->streams[direction].busy, 0);
+}
+
+/* One program for each hook, and what it does. */
+#define PROGRAMS(name)                                                                             \
+	SEC("tp_btf/sock_send_length")                                                             \
+	int BPF_PROG(name##_send_length, struct sock *sk, int length, int flags)                   \
+	{                                                                                          \
+		name(ctx, sk, length, TRANSMIT, HOOK_SEND, &send_chain);                           \
+		return 0;                                                                          \
+	}                                                                                          \
+                                                                                                   \
+	SEC("tp_btf/sock_recv_length")                                                             \
+	int BPF_PROG(name##_receive_length, struct sock *sk, int length, int flags)                \
+	{                                                                                          \
+		name(ctx, sk, length, RECEIVE, HOOK_RECEIVE, &receive_chain);                      \
+		return 0;                                                                          \
+	}                                                                                          \
+                                                                                                   \
+	SEC("fexit/inet_sendmsg")                                                                  \
+	int BPF_PROG(name##_inet_send, struct socket *socket, struct msghdr *message, size_t size, \
+		     int length)                                                                   \
+	{                                                                                          \
+		name(ctx, socket->sk, length, TRANSMIT, HOOK_SEND, &send_chain);                   \
+		return 0;                                                                          \
+	}                                                                                          \
+                                                                                                   \
+	SEC("fexit/inet_recvmsg")                                                                  \
+	int BPF_PROG(name##_inet_receive, struct socket *socket, struct msghdr *message,           \
+		     size_t size, int flags, int length)                                           \
+	{                                                                                          \
+		name(ctx, socket->sk, length, RECEIVE, HOOK_RECEIVE, &receive_chain);              \
+		return 0;                                                                          \
+	}
+
+/* The programs of one protocol. */
+#define PROTOCOL(number, name)                                                                     \
+	UNITS(name)                                                                                \
+	static __always_inline void name(void *ctx, struct sock *sk, __u32 length, int direction,  \
+					 __u32 hook, void *chain)                                  \
+	{                                                                                          \
+		observe(ctx, sk, length, direction, hook, chain, name##_unit);                     \
+	}                                                                                          \
+	PROGRAMS(name)
+
+PROGRAMS(start)
+PROGRAMS(engine)
+EACH_PROTOCOL(PROTOCOL)
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
