@@ -264,6 +264,27 @@ def test_an_older_store_is_migrated(
         store.close()
 
 
+def test_a_store_of_version_1_writes_each_point_once(settings: config.Store) -> None:
+    store = Store.open(settings)
+    for command in (
+        "CREATE MATERIALIZED VIEW otel.kernob_points_sum TO otel.kernob_points AS SELECT "
+        "MetricName, SeriesId, StartTimeUnix AS Start, TimeUnix AS Time, Value "
+        "FROM otel.otel_metrics_sum",
+        "TRUNCATE TABLE otel.kernob_schema",
+        "INSERT INTO otel.kernob_schema (Version) VALUES (1)",
+    ):
+        store.engine.command(command)
+    store.close()
+
+    store = Store.open(settings)
+
+    try:
+        store.write(Signal.METRICS, [sums({"as_int": 1})])
+        assert one(store, "SELECT count() FROM otel.kernob_points") == 1
+    finally:
+        store.close()
+
+
 def _ttl(store: Store, table: str) -> str:
     sql = "SELECT engine_full FROM system.tables WHERE database = 'otel' AND name = {name:String}"
     text: str = one(store, sql, name=table)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from kernob.errors import StoreError
 from kernob.store import schema
 from kernob.store.engine import Limits, Signal
-from kernob.store.tables import TABLES
+from kernob.store.tables import NUMBERS, NUMBERS_TABLE, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,12 +233,17 @@ def import_(store: Store, folder: Path) -> list[TableFile]:
     found = [(table, file) for table, file in files if file.exists()]
     if not found:
         raise StoreError(f"{folder}: no {files[0][1].name} or the like is in it")
+    database = store.settings.database
     return [
-        TableFile(
-            table.name, file, store.engine.load(f"{store.settings.database}.{table.name}", file)
-        )
+        TableFile(table.name, file, store.engine.load(f"{database}.{_entrance(table)}", file))
         for table, file in found
     ]
+
+
+def _entrance(table: Table) -> str:
+    """Returns where rows go in, so that views see them."""
+    numbers = [f"otel_metrics_{kind}" for kind in NUMBERS]
+    return NUMBERS_TABLE if table.name in numbers else table.name
 
 
 def _exported() -> list[Table]:

@@ -224,7 +224,10 @@ class Embedded:
         with self._borrowed(self._writers) as connection:
             answer = connection.query(f"SELECT count() AS n FROM {source}", "ArrowStream")
             rows = int(clickhouse.table(answer.bytes())["n"][0].as_py())
-            connection.query(f"INSERT INTO {table} SELECT * FROM {source}")
+            named = connection.query(f"DESCRIBE TABLE {source}", "ArrowStream")
+            names = clickhouse.table(named.bytes())["name"].to_pylist()
+            columns = ", ".join(f"`{name}`" for name in names)
+            connection.query(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}")
             return rows
 
     def release_memory(self) -> None:

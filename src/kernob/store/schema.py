@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from kernob.errors import StoreError
 from kernob.store.engine import Limits
 from kernob.store.tables import (
+    NUMBERS,
     NUMBERS_COLUMNS,
     NUMBERS_TABLE,
     SEEN,
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from kernob import config
     from kernob.store.engine import Engine
 
-VERSION: Final = 1
+VERSION: Final = 2
 LOCAL: Final = "_local"
 """What a table's name ends with on each node of a cluster; the name itself reads all nodes."""
 
@@ -69,33 +70,36 @@ def statements(settings: config.Store) -> list[str]:
             f"materialize_ttl_recalculate_only = 1{_MERGES if table.wide else ''}"
         )
         if settings.cluster:
-            made.append(
-                f"CREATE TABLE IF NOT EXISTS {database}.{table.name}{on} "
-                f"AS {database}.{stored(table.name, settings)} ENGINE = Distributed("
-                f"{settings.cluster}, {database}, {stored(table.name, settings)}, rand())"
-            )
+            made.append(_distributed(table.name, settings))
     # In memory: after a start each series is written once more, and folded by a merge.
     made.append(
         f"CREATE TABLE IF NOT EXISTS {database}.{SEEN}{on} (Day Date, SeriesId UInt64) "
         "ENGINE = Set SETTINGS persistent = 0"
     )
     made.append(
-        f"CREATE TABLE IF NOT EXISTS {database}.{NUMBERS_TABLE}{on} ({NUMBERS_COLUMNS}\n) "
-        "ENGINE = Null"
+        f"CREATE TABLE IF NOT EXISTS {database}.{stored(NUMBERS_TABLE, settings)}{on} "
+        f"({NUMBERS_COLUMNS}\n) ENGINE = Null"
     )
+    if settings.cluster:
+        made.append(_distributed(NUMBERS_TABLE, settings))
     for view in views(database):
-        if view.source == NUMBERS_TABLE:
-            # Before the rows go to their shards.
-            target, source = view.target, view.source
-        else:
-            target = SEEN if view.target == SEEN else stored(view.target, settings)
-            source = stored(view.source, settings)
-        select = view.select.format(source=source)
+        target = SEEN if view.target == SEEN else stored(view.target, settings)
+        select = view.select.format(source=stored(view.source, settings))
         made.append(
             f"CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{view.name}{on} "
             f"TO {database}.{target} AS {select}"
         )
     return made
+
+
+def _distributed(name: str, settings: config.Store) -> str:
+    """Returns the DDL of the table that reads and writes all nodes."""
+    local = stored(name, settings)
+    return (
+        f"CREATE TABLE IF NOT EXISTS {settings.database}.{name}{on_cluster(settings)} "
+        f"AS {settings.database}.{local} ENGINE = Distributed("
+        f"{settings.cluster}, {settings.database}, {local}, rand())"
+    )
 
 
 def _version_table(settings: config.Store) -> str:
@@ -107,7 +111,14 @@ def _version_table(settings: config.Store) -> str:
     )
 
 
-MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
+    # Views of `NUMBERS_TABLE` took their place.
+    2: tuple(
+        f"DROP VIEW IF EXISTS {{database}}.kernob_{what}_{kind}{{on}}"
+        for what in ("points", "series")
+        for kind in NUMBERS
+    ),
+}
 """Statements that lead to a version from the one before, with `{database}` and `{on}`."""
 
 

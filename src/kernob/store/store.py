@@ -165,13 +165,15 @@ class Store:
         if signal == Signal.METRICS:
             exemplars = any(counts["exemplars"])
             kinds = [kind for kind in KINDS if any(counts.get(kind, ()))]
-            made = []
-            if not exemplars and set(NUMBERS) <= set(kinds):
-                kinds = [kind for kind in kinds if kind not in NUMBERS]
-                made = [decode.numbers(database, needed)]
-            return made + [
-                decode.metrics(database, kind, needed, exemplars=exemplars) for kind in kinds
+            numbers = [kind for kind in kinds if kind in NUMBERS]
+            made = [
+                decode.metrics(database, kind, needed, exemplars=exemplars)
+                for kind in kinds
+                if kind not in NUMBERS
             ]
+            if numbers:
+                made.append(decode.numbers(database, numbers, needed, exemplars=exemplars))
+            return made
         if not any(counts.get("records", ())):
             return []
         if signal == Signal.TRACES:

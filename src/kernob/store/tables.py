@@ -20,7 +20,9 @@ SEEN: Final = "kernob_seen"
 NUMBERS: Final = ("gauge", "sum")
 """Kinds whose points are numbers."""
 NUMBERS_TABLE: Final = "kernob_numbers"
-"""Keeps nothing: its views put points into the tables of both `NUMBERS`."""
+"""Keeps nothing: its views put points of both `NUMBERS` where they belong, all at once."""
+NO_TEMPORALITY: Final = -1
+"""What `NUMBERS_TABLE` tells gauges by."""
 KINDS: Final = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
 
 _MAP: Final = "Map(LowCardinality(String), String)"
@@ -186,14 +188,18 @@ StartTimeUnix DateTime64(9) CODEC(Delta, ZSTD(1)),
 TimeUnix DateTime64(9) CODEC(Delta, ZSTD(1)),"""
 
 
-_NUMBER: Final = f"{_POINT}\nValue Float64,{_FLAGS}"
-_SUM: Final = f"{_NUMBER}{_TEMPORALITY}\nIsMonotonic Bool,"
-NUMBERS_COLUMNS: Final = f"{_SUM}\nIsSum Bool"
+_SERIES_ID: Final = (
+    "\nSeriesId UInt64 MATERIALIZED "
+    "cityHash64(ResourceAttributes, ScopeName, MetricName, Attributes)"
+)
+NUMBERS_COLUMNS: Final = (
+    f"{_POINT}\nValue Float64,{_FLAGS}{_EXEMPLARS}"
+    f"\nAggregationTemporality Int32 DEFAULT {NO_TEMPORALITY},\nIsMonotonic Bool,{_SERIES_ID}"
+)
 
 
 def _metrics(kind: str) -> Table:
-    columns = f"""{_POINT}{_VALUES[kind]}
-SeriesId UInt64 MATERIALIZED cityHash64(ResourceAttributes, ScopeName, MetricName, Attributes),
+    columns = f"""{_POINT}{_VALUES[kind]}{_SERIES_ID},
 {
         _map_indexes(
             ("res_attr", "ResourceAttributes"),
@@ -302,27 +308,46 @@ TABLES: Final = (
 
 def _number_view(kind: str, database: str) -> View:
     """Returns what moves a kind's points on from `NUMBERS_TABLE`."""
-    columns, where = (_SUM, "IsSum") if kind == "sum" else (_NUMBER, "NOT IsSum")
-    names = ", ".join(line.split()[0] for line in columns.strip().splitlines())
-    select = f"SELECT {names} FROM {database}.{{source}} WHERE {where}"
+    but, sign = (
+        ("", "!=") if kind == "sum" else ("EXCEPT (AggregationTemporality, IsMonotonic)", "=")
+    )
+    select = (
+        f"SELECT * {but} FROM {database}.{{source}} "
+        f"WHERE AggregationTemporality {sign} {NO_TEMPORALITY}"
+    )
     return View(f"kernob_numbers_{kind}", NUMBERS_TABLE, f"otel_metrics_{kind}", select)
 
 
-def _series_view(kind: str, database: str) -> View:
-    """Returns what writes a series once a day: `SEEN` holds those that were."""
-    sums = ("AggregationTemporality", "IsMonotonic")
-    temporality = "0" if kind in ("gauge", "summary") else sums[0]
-    monotonic = sums[1] if kind == "sum" else "false"
-    source = f"otel_metrics_{kind}"
+def _series_view(name: str, source: str, kind: str, more: str, database: str) -> View:
+    """Returns what writes a series once a day: `SEEN` holds those that were.
+
+    `kind` is SQL, as `more` is: temporality, and whether it is monotonic.
+    """
     select = f"""
-SELECT toDate(TimeUnix) AS Day, SeriesId, MetricName, MetricUnit AS Unit, '{kind}' AS Kind,
-    {temporality} AS Temporality, {monotonic} AS IsMonotonic, ServiceName,
+SELECT toDate(TimeUnix) AS Day, SeriesId, MetricName, MetricUnit AS Unit, {kind} AS Kind,
+    {more}, ServiceName,
     if(Attributes['service.name'] != '', Attributes['service.name'], ServiceName) AS Service,
     ResourceAttributes['host.name'] AS Host, Attributes, ResourceAttributes, ScopeName, ScopeVersion
 FROM {database}.{{source}}
 WHERE (Day, SeriesId) NOT IN {database}.{SEEN}
 LIMIT 1 BY Day, SeriesId"""
-    return View(f"kernob_series_{kind}", source, "kernob_series", select)
+    return View(f"kernob_series_{name}", source, "kernob_series", select)
+
+
+def _series_views(database: str) -> list[View]:
+    gauge = f"AggregationTemporality = {NO_TEMPORALITY}"
+    made = [
+        _series_view(
+            "numbers", NUMBERS_TABLE, f"if({gauge}, 'gauge', 'sum')",
+            f"if({gauge}, 0, AggregationTemporality) AS Temporality, IsMonotonic", database,
+        )
+    ]  # fmt: skip
+    for kind in KINDS:
+        if kind not in NUMBERS:
+            temporality = "0" if kind == "summary" else "AggregationTemporality"
+            more = f"{temporality} AS Temporality, false AS IsMonotonic"
+            made.append(_series_view(kind, f"otel_metrics_{kind}", f"'{kind}'", more, database))
+    return made
 
 
 def views(database: str) -> list[View]:
@@ -333,20 +358,19 @@ def views(database: str) -> list[View]:
              f"FROM {database}.{{source}} WHERE TraceId != '' GROUP BY TraceId"),
     ]  # fmt: skip
     made += [_number_view(kind, database) for kind in NUMBERS]
-    made += [_series_view(kind, database) for kind in KINDS]
+    made += _series_views(database)
     made.append(
         View("kernob_series_seen", "kernob_series", SEEN,
              f"SELECT Day, SeriesId FROM {database}.{{source}}")
     )  # fmt: skip
     # Flag 1 is "no recorded value": its 0 is no measurement.
-    made += [
+    made.append(
         View(
-            f"kernob_points_{kind}", f"otel_metrics_{kind}", "kernob_points",
+            "kernob_points_numbers", NUMBERS_TABLE, "kernob_points",
             f"SELECT MetricName, SeriesId, StartTimeUnix AS Start, TimeUnix AS Time, Value "
             f"FROM {database}.{{source}} WHERE bitAnd(Flags, 1) = 0",
         )
-        for kind in NUMBERS
-    ]  # fmt: skip
+    )  # fmt: skip
     # Without GROUP BY: a block is folded as it is written (optimize_on_insert), which is cheaper.
     first = "Value AS Max, Value AS Sum, 1 AS Count"
     for source, step, seconds, values in (
