@@ -216,6 +216,8 @@ def _snapshot(
             exports={"sent": done - 1},
             queued=0,
             export_delay=None,
+            unpaired={},
+            unseen={},
         ),
     )
     assert sum(len(one.series) for one in points) == SERIES

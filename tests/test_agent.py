@@ -379,13 +379,18 @@ def test_it_says_what_it_observes_and_what_is_off(start: Callable[..., Running])
     agent = start(*("--mode", "ebpf"), prefix=("env", "KERNOB_NETWORK_DATAGRAM_PEERS=off"))
     agent.until(lambda: "program run times" in agent.get("/metrics"))
 
-    assert parts_of(agent.get("/metrics")) == {
+    parts = parts_of(agent.get("/metrics"))
+    assert {name: part for name, part in parts.items() if not name.startswith("requests: ")} == {
         "network": (1, ""),
         "counters in the kernel": (1, ""),
         "datagram peers": (0, "network.datagram_peers is off"),
         "earlier connections": (1, ""),
+        "requests": (1, ""),
         "program run times": (1, ""),
     }
+    protocols = {name: part for name, part in parts.items() if name.startswith("requests: ")}
+    assert "requests: redis" in protocols
+    assert set(protocols.values()) == {(1, "")}
 
 
 def test_polling_says_what_is_off_and_why(start: Callable[..., Running]) -> None:

@@ -76,8 +76,8 @@ class Agent:
         self._started = time.time_ns()
         self._collector = Collector(config)
         self._itself = Itself(self._collector.resource, self._started)
-        self._map_bytes = self._collector.source.memory()
-        self._parts = self._collector.source.parts()
+        self._map_bytes = self._collector.memory()
+        self._parts = self._collector.parts()
         self._limits: dict[str, SeriesLimit] = {}
         self._collections = 0
         self._failures = 0
@@ -121,23 +121,25 @@ class Agent:
         return limit.apply(points)
 
     def _own_points(self) -> tuple[Points, ...]:
-        source = self._collector.source
+        collector = self._collector
         exports = self._sender.state if self._sender else None
         return self._itself.points(
-            mode=source.mode,
+            mode=collector.source.mode,
             parts=self._parts,
             collection_seconds=self._collection_seconds,
             collections=self._collections,
-            fill=source.fill(),
+            fill=collector.fill(),
             map_bytes=self._map_bytes,
-            losses={**source.losses(), "collections_failed": self._failures},
+            losses={**collector.losses(), "collections_failed": self._failures},
             overflow={name: limit.overflowing for name, limit in self._limits.items()},
-            program_seconds=source.program_seconds(),
+            program_seconds=collector.program_seconds(),
             exports={
                 "sent": exports.sent, "failed": exports.failed, "dropped": exports.dropped
             } if exports else {},
             queued=exports.queued if exports else 0,
             export_delay=exports.delay if exports else None,
+            unpaired=collector.requests.unpaired() if collector.requests else {},
+            unseen=collector.requests.unseen() if collector.requests else {},
         )  # fmt: skip
 
     # -- what others read ----------------------------------------------------------------------

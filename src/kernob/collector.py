@@ -16,9 +16,13 @@ from kernob.signals.accounts import Accounts
 from kernob.traffic import Table, rows_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from kernob.config import Config
     from kernob.identity.process import Process
-    from kernob.signals.flows import FlowSource
+    from kernob.signals.flows import FlowSource, ProcessId
+    from kernob.signals.ledger import Ledger
+    from kernob.signals.requests import KernelRequests
     from kernob.telemetry.model import Points
 
 NAMES_SECONDS: Final = 30.0
@@ -39,7 +43,7 @@ def open_source(config: Config) -> FlowSource:
         from kernob.signals.network import KernelFlows  # noqa: PLC0415
 
         try:
-            return KernelFlows(config.network)
+            return KernelFlows(config.network, requests=config.requests.enabled)
         except KernelError as error:
             if config.agent.mode == "ebpf":
                 raise
@@ -51,7 +55,12 @@ def open_source(config: Config) -> FlowSource:
 
 
 class Collector:
-    """Reads the flows and knows whose they are.
+    """Reads the flows and the requests, and knows whose they are.
+
+    Attributes:
+        source: of the flows.
+        requests: of the requests; None where they can't be seen.
+        no_requests: why not; empty if they are.
 
     Raises:
         KernelError: see `open_source`.
@@ -74,12 +83,42 @@ class Collector:
             peers_per_server=config.network.peers_per_server,
             conversations=config.metrics.series_limit,
         )
+        self.requests, self.no_requests = self._open_requests(config)
+        self._ledger = self._make_ledger(config, now) if self.requests else None
+
+    def _open_requests(self, config: Config) -> tuple[KernelRequests | None, str]:
+        """Returns the source of requests, or None and why there is none."""
+        if not config.requests.enabled:
+            return None, "requests.enabled is off"
+        if self.source.mode == "polling":
+            return None, "polling sees no requests"
+        from kernob.signals.network import KernelFlows  # noqa: PLC0415
+        from kernob.signals.requests import KernelRequests  # noqa: PLC0415
+
+        if not isinstance(self.source, KernelFlows):
+            raise TypeError(f"no source of requests beside {self.source.mode}")
+        try:
+            return KernelRequests(self.source, config.requests), ""
+        except KernelError as error:
+            log.warning("bytes only, no requests: %s", error)
+            return None, str(error)
+
+    def _make_ledger(self, config: Config, now: int) -> Ledger:
+        from kernob.signals.ledger import Ledger  # noqa: PLC0415
+
+        return Ledger(
+            identify=self._identify,
+            name_peer=self._peers.name,
+            resource=self.resource,
+            start=now,
+            texts=config.requests.texts,
+        )
 
     def _identify(self, pid: int, start: int) -> Process:
         return self._processes.resolve(pid, start, self.source.record(pid, start))
 
     def collect(self) -> tuple[Points, ...]:
-        """Reads everything once and returns the metrics of the network.
+        """Reads everything once and returns the metrics of network and requests.
 
         Raises:
             KernelError: the source can't be read.
@@ -90,12 +129,48 @@ class Collector:
             self._peers.refresh()
         for process in self._processes.refresh():
             self.accounts.rename(process)
+            if self._ledger:
+                self._ledger.rename(process)
         reading = self.source.read()
         settled = self.accounts.update(reading)
+        # Before the names of processes go that have ended: some of their requests may be new.
+        requests = self._collect_requests(settled.processes)
         self.source.settle(reading, settled)
         for start, pid in settled.processes:
             self._processes.forget(pid, start)
-        return self.accounts.points()
+        return (*self.accounts.points(), *requests)
+
+    def _collect_requests(self, ended: Collection[ProcessId]) -> tuple[Points, ...]:
+        if self.requests is None or self._ledger is None:
+            return ()
+        self._ledger.update(self.requests.read())
+        self._ledger.release(self.requests.release(ended))
+        return self._ledger.points()
+
+    def parts(self) -> dict[str, str]:
+        """Returns what can be observed, each with why it is not here; empty if it is."""
+        own = self.requests.parts() if self.requests else {}
+        return {**self.source.parts(), "requests": self.no_requests, **own}
+
+    def losses(self) -> dict[str, int]:
+        """Returns what could not be counted, by reason, since the start."""
+        return {**self.source.losses(), **(self.requests.losses() if self.requests else {})}
+
+    def fill(self) -> dict[str, tuple[int, int]]:
+        """Returns entries and capacity of each table."""
+        return {**self.source.fill(), **(self.requests.fill() if self.requests else {})}
+
+    def memory(self) -> dict[str, int]:
+        """Returns the bytes that the kernel keeps for each table."""
+        return {**self.source.memory(), **(self.requests.memory() if self.requests else {})}
+
+    def program_seconds(self) -> dict[str, float]:
+        """Returns the mean time of one run of each program in the kernel; empty if unknown."""
+        own = self.requests.statistics() if self.requests else {}
+        times = {
+            name: found.run_time_ns / found.runs / 1e9 for name, found in own.items() if found.runs
+        }
+        return {**self.source.program_seconds(), **times}
 
     def table(self) -> Table:
         """Returns the traffic table as of the last `collect`."""
@@ -105,10 +180,12 @@ class Collector:
             version=__version__,
             mode=self.source.mode,
             description=self.source.description,
-            losses=self.source.losses(),
+            losses=self.losses(),
             rows=rows_of(self.accounts),
         )
 
     def close(self) -> None:
         """Detaches from the kernel."""
+        if self.requests:
+            self.requests.close()
         self.source.close()

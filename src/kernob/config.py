@@ -100,6 +100,22 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     datagram_peers: bool = True
 
 
+class Requests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is seen of requests.
+
+    Attributes:
+        enabled: look at requests; without, only bytes are counted.
+        series: rows: one for each operation and status of a process with a peer.
+        series_per_process: what one process may take of them; the rest is one operation.
+        texts: let texts of operations out (routes, statements without their literals).
+    """
+
+    enabled: bool = True
+    series: Entries = 16384
+    series_per_process: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 2048
+    texts: bool = True
+
+
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What goes out at most.
 
@@ -252,6 +268,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     agent: Agent = Agent()
     network: Network = Network()
+    requests: Requests = Requests()
     services: tuple[Rule, ...] = ()
     peers: dict[str, str] = msgspec.field(default_factory=dict)
     metrics: Metrics = Metrics()

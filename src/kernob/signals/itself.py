@@ -66,6 +66,19 @@ PART: Final = Metric(
     "What the agent can observe: 1 if it does here, else 0 and the reason.",
 )
 
+UNPAIRED: Final = Metric(
+    "kernob.agent.requests.unpaired",
+    Kind.COUNTER,
+    "{request}",
+    "Requests without an answer, and answers without a request, by reason.",
+)
+UNSEEN: Final = Metric(
+    "kernob.agent.requests.unseen",
+    Kind.COUNTER,
+    "{call}",
+    "Calls on connections with requests whose bytes could not be read, by reason.",
+)
+
 _PAGE: Final = resource.getpagesize()
 
 
@@ -105,6 +118,16 @@ class Itself:
             found = self._series[key] = Series(self._resource, key, self._start)
         return found
 
+    def _by_protocol(self, metric: Metric, counts: Mapping[tuple[str, str], int]) -> Points | None:
+        """One point for each protocol and reason; None where there is none."""
+        if not counts:
+            return None
+        series = [
+            self._series_of({"network.protocol.name": protocol, "reason": reason})
+            for protocol, reason in counts
+        ]
+        return Points(metric, series, np.array(list(counts.values()), np.int64))
+
     def _parts(self, parts: Mapping[str, str]) -> Points:
         series = [
             self._series_of({"kernob.part": name} | ({"kernob.reason": off} if off else {}))
@@ -127,10 +150,13 @@ class Itself:
         exports: Mapping[str, int],
         queued: int,
         export_delay: float | None,
+        unpaired: Mapping[tuple[str, str], int],
+        unseen: Mapping[tuple[str, str], int],
     ) -> tuple[Points, ...]:
         """Returns all points about the agent as of now.
 
-        `parts` are what it can observe, each with why it does not; empty if it does.
+        `parts` are what it can observe, each with why it does not; empty if it does. `unpaired`
+        and `unseen` are by protocol and reason.
         """
         used = resource.getrusage(resource.RUSAGE_SELF)
         entries = {name: count for name, (count, _) in fill.items()}
@@ -151,5 +177,7 @@ class Itself:
             self._points(EXPORT_QUEUE, {"": queued}),
             self._points(EXPORTS, exports, "kernob.outcome"),
             self._points(EXPORT_DELAY, {} if export_delay is None else {"": export_delay}),
+            self._by_protocol(UNPAIRED, unpaired),
+            self._by_protocol(UNSEEN, unseen),
         )
         return tuple(points for points in made if points is not None)

@@ -61,9 +61,12 @@ class KernelFlows:
 
     Args:
         settings: sizes and limits.
+        requests: let the programs of `requests` be called by these.
 
     Attributes:
         missing: programs that this kernel refused, with its reason; the rest works.
+        object: the programs and maps, which `requests` builds on.
+        hooks: names of the programs that see the bytes here.
 
     Raises:
         KernelError: the kernel or the privileges don't allow it; the message says which.
@@ -72,20 +75,21 @@ class KernelFlows:
     mode = "ebpf"
     description = "counted in the kernel by eBPF: exact"
 
-    def __init__(self, settings: Network) -> None:
+    def __init__(self, settings: Network, *, requests: bool = False) -> None:
         refusal = features.refusal()
         if refusal:
             raise KernelError(f"no eBPF: {refusal}", remedy="kernob doctor says what to do")
-        self._object = objects.read("network")
+        self.object = objects.read("network")
+        self.object.set_constants(requests=requests)
         try:
             self._load(settings)
             self._attach()
         except BaseException:
-            self._object.close()
+            self.object.close()
             raise
 
     def _load(self, settings: Network) -> None:
-        network = self._object
+        network = self.object
         network.set_constants(
             peers_per_server=settings.peers_per_server, peers_per_client=settings.peers_per_client
         )
@@ -93,7 +97,7 @@ class KernelFlows:
         network.maps["processes"].resize(settings.processes)
         network.maps["exits"].resize(settings.processes)
         late = features.has_kernel_function("inet_sendpage")
-        self._hooks = LENGTH_EXITS if late else LENGTH_TRACEPOINTS
+        self.hooks = LENGTH_EXITS if late else LENGTH_TRACEPOINTS
         network.disable(*(LENGTH_TRACEPOINTS if late else LENGTH_EXITS))
         self._wants_datagram_peers = settings.datagram_peers
         self._cgroup = cgroup_root() if settings.datagram_peers else None
@@ -101,7 +105,7 @@ class KernelFlows:
             network.disable(*DATAGRAM_PEERS)
         network.load()
         self.missing: Mapping[str, str] = network.failures
-        for name in (*self._hooks, *LIFE, "drain_connections"):
+        for name in (*self.hooks, *LIFE, "drain_connections"):
             if name in self.missing:
                 # The verifier's lines behind the first are for `kernob doctor --json`.
                 reason = self.missing[name].splitlines()[0]
@@ -111,14 +115,14 @@ class KernelFlows:
                 )
 
     def _attach(self) -> None:
-        programs, maps = self._object.programs, self._object.maps
+        programs, maps = self.object.programs, self.object.maps
         self._flows = maps["flows"].table()
         self._processes = maps["processes"].table()
         self._exits = maps["exits"].table()
         # The row for what finds no other.
         self._flows.put(np.zeros((), self._flows.key)[()], np.zeros((), self._flows.value)[()])
         self._drain = programs["drain_connections"].attach_iterator(maps["connections"])
-        for name in (*LIFE, *self._hooks):
+        for name in (*LIFE, *self.hooks):
             programs[name].attach()
         if self._cgroup is not None:
             for name in DATAGRAM_PEERS:
@@ -155,7 +159,7 @@ class KernelFlows:
 
     def _find_owners(self) -> bool:
         """Looks for whom an unused connection belongs to, if there are some and it is time."""
-        if self._owners is None or not int(self._object.variables["connections_unowned"]):
+        if self._owners is None or not int(self.object.variables["connections_unowned"]):
             self._unowned_rounds = 0
             return False
         self._unowned_rounds += 1
@@ -182,7 +186,7 @@ class KernelFlows:
 
     def losses(self) -> dict[str, int]:
         """Returns what could not be kept, by the names of `LOSSES`, since the start."""
-        lost = {name: int(self._object.variables[name].sum()) for name in LOSSES}
+        lost = {name: int(self.object.variables[name].sum()) for name in LOSSES}
         lost["runs_missed"] = sum(
             self._statistics(name).misses for name in self._counting if name not in TWICE
         )
@@ -190,10 +194,10 @@ class KernelFlows:
 
     @property
     def _counting(self) -> tuple[str, ...]:
-        return (*self._hooks, *LIFE)
+        return (*self.hooks, *LIFE)
 
     def _statistics(self, name: str) -> ProgramStatistics:
-        return self._object.programs[name].statistics()
+        return self.object.programs[name].statistics()
 
     def program_seconds(self) -> dict[str, float]:
         """Returns the mean time of one run of each program, seconds; empty if not measured."""
@@ -202,7 +206,7 @@ class KernelFlows:
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """Returns entries and capacity of each table, as of the last `read`."""
-        maps = self._object.maps
+        maps = self.object.maps
         return {
             "flows": (self._last_rows, maps["flows"].max_entries),
             "exits": (self._last_ends, maps["exits"].max_entries),
@@ -214,7 +218,7 @@ class KernelFlows:
             name: ""
             if program.loaded
             else self.missing.get(name) or "not needed: this kernel has better hooks, or it is off"
-            for name, program in self._object.programs.items()
+            for name, program in self.object.programs.items()
         }
 
     def parts(self) -> dict[str, str]:
@@ -242,8 +246,8 @@ class KernelFlows:
 
     def memory(self) -> dict[str, int]:
         """Returns the bytes that the kernel keeps for each map."""
-        return {name: found.memory() for name, found in self._object.maps.items()}
+        return {name: found.memory() for name, found in self.object.maps.items()}
 
     def close(self) -> None:
         """Detaches everything."""
-        self._object.close()
+        self.object.close()
