@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * From a request and its answer to a row of the table; and what has no row, by reason.
+ */
+#ifndef KERNOB_COUNT_H
+#define KERNOB_COUNT_H
+
+#include "records.h"
+
+/* Why a request or an answer has no other half. */
+enum unpaired {
+	UNPAIRED_BEFORE, /* an answer to a request from before the agent */
+	UNPAIRED_NO_REQUEST, /* an answer that nobody asked for */
+	UNPAIRED_CLOSED, /* the connection ended first */
+	UNPAIRED_SKIPPED, /* the server does not answer it, since one before it failed */
+	UNPAIRED_LOST, /* the place in the stream was lost */
+	UNPAIRED_FULL, /* too many without an answer */
+	UNPAIRED_REASONS,
+};
+
+/* By protocol and reason. */
+__u64 unpaired[PROTOCOLS][UNPAIRED_REASONS];
+__u64 unseen[PROTOCOLS][UNSEEN_REASONS];
+
+static __always_inline void count_unpaired(struct talk *talk, __u32 reason, __u32 count)
+{
+	__u32 protocol = talk->party.protocol;
+
+	if (protocol < PROTOCOLS && reason < UNPAIRED_REASONS)
+		__sync_fetch_and_add(&unpaired[protocol][reason], count);
+}
+
+static __always_inline void count_unseen(struct talk *talk, __u32 reason)
+{
+	__u32 protocol = talk->party.protocol;
+
+	if (protocol < PROTOCOLS && reason < UNSEEN_REASONS)
+		__sync_fetch_and_add(&unseen[protocol][reason], 1);
+}
+
+/* The key of a row, but for its operation, status and kind. */
+static __always_inline void name_requests(struct series_key *key, struct party *party)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	key->start = party->shared ? task->group_leader->start_boottime : party->start;
+	key->pid = party->shared ? (__u32)task->tgid : party->pid;
+	__builtin_memcpy(key->address, party->address, sizeof(key->address));
+	key->side = party->side;
+	key->port = party->port;
+	key->protocol = party->protocol;
+	key->namespace = party->namespace;
+}
+
+static __always_inline struct series *series_row(__u32 number)
+{
+	return bpf_map_lookup_elem(&series, &number);
+}
+
+/* The row of `kind` beside the one that the key of `work` is of. */
+static __always_inline struct series *sibling(struct work *work, __u8 kind)
+{
+	work->key.kind = kind;
+	return series_row(find_series(&work->key));
+}
+
+static __always_inline void count_size(struct series *row, __u64 bytes)
+{
+	if (!row)
+		return;
+	__sync_fetch_and_add(&row->buckets[bounded(size_bucket(bytes), BUCKETS - 1)], 1);
+	__sync_fetch_and_add(&row->sum, bytes);
+}
+
+static __always_inline void count_duration(struct series *row, __u64 ns, __u32 count)
+{
+	if (!row)
+		return;
+	__sync_fetch_and_add(&row->buckets[bounded(duration_bucket(ns), BUCKETS - 1)], count);
+	__sync_fetch_and_add(&row->sum, ns * count);
+}
+
+/* Counts `count` requests like `asked` that all have the answer `answer`, whole at `last`. */
+__noinline int count_requests(struct work *work, struct party *party, struct record *answer,
+			      __u32 count, __u64 last)
+{
+	struct pending *asked;
+	struct series *row;
+	__u64 ns, first;
+	__u32 number, status;
+	bool pieces, sizes;
+
+	if (!work || !party || !answer)
+		return 0;
+	asked = &work->front;
+	status = answer->status;
+	party->agreed = 1;
+	ns = last > asked->start ? last - asked->start : 0;
+	pieces = answer->first != last;
+	sizes = answer->body || asked->body;
+	if (party->row && !pieces && !sizes && party->row_operation == asked->operation &&
+	    party->row_status == status && party->row_namespace == party->namespace) {
+		number = party->row;
+	} else {
+		name_requests(&work->key, party);
+		work->key.operation = asked->operation;
+		work->key.status = status;
+		work->key.kind = pieces ? PIECES : WHOLE;
+		number = find_series(&work->key);
+		if (!pieces && !party->shared) {
+			party->row = number;
+			party->row_operation = asked->operation;
+			party->row_status = status;
+			party->row_namespace = party->namespace;
+		}
+	}
+	row = series_row(number);
+	if (!row)
+		return 0;
+	count_duration(row, ns, count);
+	if (asked->count) {
+		__sync_fetch_and_add(&row->request_bytes,
+				     count == asked->count ? asked->bytes
+							   : asked->bytes / asked->count * count);
+	}
+	__sync_fetch_and_add(&row->response_bytes, answer->bytes);
+	if (pieces) {
+		first = answer->first;
+		count_duration(sibling(work, FIRST_BYTE),
+			       first > asked->start ? first - asked->start : 0, count);
+	}
+	if (asked->body)
+		count_size(sibling(work, REQUEST_BODY), asked->body);
+	if (answer->body)
+		count_size(sibling(work, RESPONSE_BODY), answer->body);
+	return 0;
+}
+
+/* Requests that get no answer: their time is not known, that they were is. */
+__noinline int count_one_way(struct work *work, struct party *party, struct record *record)
+{
+	struct series *row;
+
+	if (!work || !party || !record)
+		return 0;
+	name_requests(&work->key, party);
+	work->key.operation = record->operation;
+	work->key.status = 0;
+	row = sibling(work, ONE_WAY_REQUEST);
+	if (row) {
+		__sync_fetch_and_add(&row->buckets[0], record->count);
+		__sync_fetch_and_add(&row->sum, record->count);
+		__sync_fetch_and_add(&row->request_bytes, record->bytes);
+	}
+	return 0;
+}
+
+#endif
