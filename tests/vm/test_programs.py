@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 OBJECTS = sorted((ROOT / "src" / "kernob" / "bpf").glob("*.bpf.o"))
 
 # The kernel has no such hook: sock_send_length and sock_recv_length came with 6.3, sendpage
-# went with 6.5. The network signal uses the one or the other.
-HOOKLESS = {"6.1": {"send_length", "receive_length"}, "6.12": {"inet_send_page"}}
+# went with 6.5. A program's name ends with that of its hook; signals use the one or the other.
+HOOKLESS = {"6.1": ("send_length", "receive_length"), "6.12": ("inet_send_page",)}
 
 
 @pytest.mark.live
@@ -32,4 +32,7 @@ def test_every_program_loads_and_attaches(release: str) -> None:
     programs = [json.loads(line) for line in outcome.files["programs"].splitlines()]
     assert {program["object"] for program in programs} == {path.name for path in OBJECTS}
     refused = {each["program"]: each["error"] for each in programs if each["error"]}
-    assert refused.keys() == HOOKLESS[release], "\n".join(refused.values())
+    hookless = {
+        each["program"] for each in programs if each["program"].endswith(HOOKLESS[release])
+    }
+    assert refused.keys() == hookless, "\n".join(refused.values())

@@ -228,6 +228,8 @@ static long fill_piece(__u32 step, struct filling *filling)
 		count = vector.length;
 	if (count > call->length - (filled - call->stashed))
 		count = call->length - (filled - call->stashed);
+	/* For the verifier of 6.1, which the compiler would leave no check to see. */
+	asm volatile("" : "+r"(count));
 	if (count > BLOCK)
 		return 1;
 	if (bpf_probe_read_user(call->block + (filled & (BLOCK - 1)), count, (void *)vector.base))

@@ -41,10 +41,17 @@ static __always_inline void count_unseen(struct talk *talk, __u32 reason)
 /* The key of a row, but for its operation, status and kind. */
 static __always_inline void name_requests(struct series_key *key, struct party *party)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task;
 
-	key->start = party->shared ? task->group_leader->start_boottime : party->start;
-	key->pid = party->shared ? (__u32)task->tgid : party->pid;
+	key->start = party->start;
+	key->pid = party->pid;
+	if (party->shared) {
+		task = bpf_get_current_task_btf();
+		/* Not one load from either of two kinds of memory, which 6.12 refuses. */
+		asm volatile("" ::: "memory");
+		key->start = task->group_leader->start_boottime;
+		key->pid = task->tgid;
+	}
 	__builtin_memcpy(key->address, party->address, sizeof(key->address));
 	key->side = party->side;
 	key->port = party->port;

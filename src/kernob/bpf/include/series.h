@@ -177,25 +177,28 @@ __noinline int size_bucket(__u64 bytes)
 }
 
 /* A row for `key`: made if there is none and there is room. */
-__noinline int find_series(struct series_key *key)
+__noinline int find_series(struct series_key *wanted)
 {
 	__u32 zero = 0, *found, *made, row;
+	struct series_key key;
 
-	if (!key)
+	if (!wanted)
 		return 0;
-	found = bpf_map_lookup_elem(&series_index, key);
+	/* On the stack: memory of a caller is no key for a map before 6.2. */
+	key = *wanted;
+	found = bpf_map_lookup_elem(&series_index, &key);
 	if (found)
 		return *found;
-	made = bpf_map_lookup_elem(&series_made, &key->start);
+	made = bpf_map_lookup_elem(&series_made, &key.start);
 	if (!made) {
-		bpf_map_update_elem(&series_made, &key->start, &zero, BPF_NOEXIST);
-		made = bpf_map_lookup_elem(&series_made, &key->start);
+		bpf_map_update_elem(&series_made, &key.start, &zero, BPF_NOEXIST);
+		made = bpf_map_lookup_elem(&series_made, &key.start);
 	}
-	if (key->operation && (!made || *made >= series_per_process)) {
+	if (key.operation && (!made || *made >= series_per_process)) {
 		__sync_fetch_and_add(&operations_overflowed, 1);
-		key->operation = 0;
-		key->namespace = 0;
-		found = bpf_map_lookup_elem(&series_index, key);
+		key.operation = 0;
+		key.namespace = 0;
+		found = bpf_map_lookup_elem(&series_index, &key);
 		if (found)
 			return *found;
 	}
@@ -203,10 +206,10 @@ __noinline int find_series(struct series_key *key)
 		__sync_fetch_and_add(&series_overflowed, 1);
 		return 0;
 	}
-	if (bpf_map_update_elem(&series_index, key, &row, BPF_NOEXIST)) {
+	if (bpf_map_update_elem(&series_index, &key, &row, BPF_NOEXIST)) {
 		/* Made by somebody else at this moment, or the hash is full. */
 		bpf_map_push_elem(&series_free, &row, 0);
-		found = bpf_map_lookup_elem(&series_index, key);
+		found = bpf_map_lookup_elem(&series_index, &key);
 		if (!found)
 			__sync_fetch_and_add(&series_overflowed, 1);
 		return found ? *found : 0;
