@@ -89,7 +89,7 @@ def test_what_is_wrong_is_said_worst_first() -> None:
         row(),
     ]
     refused = [
-        RefusedRow("logs", "it is not OTLP", 7, None, NOW),
+        RefusedRow("logs", "it is not OTLP", 1, None, NOW),
         RefusedRow("traces", "too old", None, 1234, NOW),
     ]
     heard = Agents(RANGE, [], rows, Refusals(None, refused), Provenance())
@@ -102,7 +102,7 @@ def test_what_is_wrong_is_said_worst_first() -> None:
         ("attention", "The agent on a b is late: its last snapshot is 12 s old."),
         (
             "attention",
-            "The server refused 7 requests (logs: it is not OTLP): see what their sender logs.",
+            "The server refused 1 request (logs: it is not OTLP): see what their sender logs.",
         ),
         (
             "attention",

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 NOW = time.time_ns() // 10**9 * 1000
 STEP = 10_000
 START = NOW // STEP * STEP - 600_000
-RANGE = Range(START, START + 700_000, STEP, "points", STEP)
+# What is refused while the tests run is in it, however late they are.
+RANGE = Range(START, START + 4_000_000, STEP, "points", STEP)
 STARTED = START - 3_600_000
 IN_MEMORY = Counted(STARTED, {("traces", "overloaded"): 4}, {("logs", "time"): 6})
 
@@ -50,7 +51,7 @@ def test_requests_and_records_within_the_range(store: Store) -> None:
     assert (single.signal, single.reason) == ("metrics", REASONS["time"])
     assert (single.requests, single.records) == (None, 5)
     assert single.last is not None
-    assert abs(single.last - NOW) < 60_000
+    assert NOW <= single.last <= time.time() * 1000
 
 
 def test_what_is_in_memory_is_told_if_the_store_lacks_the_latest(store: Store) -> None:

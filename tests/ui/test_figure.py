@@ -34,6 +34,26 @@ def test_figures_are_the_same_texts_as_in_the_terminal(browse: Callable[..., Pag
 
 
 @pytest.mark.parametrize(
+    ("largest", "before", "unit"),
+    [
+        (400, "", "B/s"),
+        (400, "B", "B/s"),  # as a column has it whose unit was B/s
+        (600, "k", "kB/s"),
+        (400, "k", "B/s"),
+        (1200, "B", "kB/s"),
+        (999_600, "k", "MB/s"),
+    ],
+)
+def test_a_columns_unit_stays_while_it_fits(
+    browse: Callable[..., Page], largest: float, before: str, unit: str
+) -> None:
+    page = browse("/traffic")
+    ask = 'async ([v, b]) => (await import("kernob")).column([v, 0], "rate", b)[0]'
+
+    assert page.evaluate(ask, [largest, before]) == unit
+
+
+@pytest.mark.parametrize(
     ("kind", "value", "text"),
     [
         ("share", 0, "0.0 %"),

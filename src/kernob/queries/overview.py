@@ -97,11 +97,15 @@ def findings(heard: Agents, now: int) -> list[Finding]:
     """Returns what is wrong with the agents and the server, worst first, each in words."""
     found = [finding for agent in heard.rows for finding in _of_agent(agent, now)]
     for row in heard.refused.rows:
-        many = f"{row.requests:,} requests" if row.records is None else f"{row.records:,} records"
+        many = _many(row.requests, "request") if row.requests else _many(row.records or 0, "record")
         why = f"{row.signal}: {row.reason}"
         text = f"The server refused {many} ({why}): see what their sender logs."
         found.append(Finding("attention", text, "/agents"))
     return sorted(found, key=lambda finding: finding.severity != "bad")
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _of_agent(row: AgentRow, now: int) -> list[Finding]:

@@ -95,7 +95,15 @@ _REFUSED: Final = (
         hint="Points, spans, log records, profiles, refused while the rest was stored",
         why="not known: the requests were refused as a whole",
     ),
-    Column("seen", "Last", "ago", none="not known", hint="At the latest", why="not stored"),
+    Column(
+        "seen",
+        "Last",
+        "ago",
+        wide=True,
+        none="not known",
+        hint="At the latest",
+        why="Only how many there were is known",
+    ),
 )
 
 

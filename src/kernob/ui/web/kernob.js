@@ -65,7 +65,7 @@ export function column(values, kind, before = "") {
   let prefix = scaled(largest)[1];
   // A unit that was shown stays while it fits, so that live figures don't jump.
   const old = "kMGTPE".indexOf(before);
-  if (before && largest >= 500 * 1000 ** old && largest < 999.5 * 1000 ** (old + 1)) prefix = before;
+  if (before && old >= 0 && largest >= 500 * 1000 ** old && largest < 999.5 * 1000 ** (old + 1)) prefix = before;
   const factor = 1000 ** ("kMGTPE".indexOf(prefix) + 1) || 1;
   const unit = prefix + UNITS[kind];
   const plain = values.map((v) => {
