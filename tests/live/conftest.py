@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.register_assert_rewrite("observer", "workshop")
+pytest.register_assert_rewrite("observer", "seen", "workshop")
 
 from observer import Observer  # noqa: E402
+from seen import Seen  # noqa: E402
 from workshop import Workshop  # noqa: E402
 
-from kernob.config import Network  # noqa: E402
+from kernob.config import Network, Requests  # noqa: E402
 from kernob.signals.network import KernelFlows  # noqa: E402
+from kernob.signals.requests import KernelRequests  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +52,23 @@ def workshop(program: Path, tmp_path: Path) -> Iterator[Workshop]:
 @pytest.fixture(scope="session")
 def source() -> Iterator[KernelFlows]:
     """Kernob with its default sizes; the same for most tests, since it need not be fresh."""
-    source = KernelFlows(Network())
+    source = KernelFlows(Network(), requests=True)
     yield source
     source.close()
+
+
+@pytest.fixture(scope="session")
+def requests_source(source: KernelFlows) -> Iterator[KernelRequests]:
+    """The requests on top of it."""
+    requests = KernelRequests(source, Requests())
+    yield requests
+    requests.close()
+
+
+@pytest.fixture
+def requests_seen(requests_source: KernelRequests) -> Seen:
+    """What Kernob has seen of requests since the test began."""
+    return Seen(requests_source)
 
 
 @pytest.fixture
