@@ -25,9 +25,9 @@ def operation_name(text: str) -> str:
 def summary(text: str) -> str:
     """Returns operation and targets, as `SELECT orders users`.
 
-    Semantic conventions 1.38, database, `db.query.summary`. At most 255 characters. Targets are the words behind FROM, JOIN, INTO, UPDATE, TABLE and CALL,
-    each once and without its schema's quotes; a statement that can't be told apart so is its
-    first word.
+    Semantic conventions 1.38, database, `db.query.summary`. At most 255 characters. Targets are the
+    words behind FROM, JOIN, INTO, UPDATE, TABLE and CALL, each once and without its schema's
+    quotes; a statement that can't be told apart so is its first word.
     """
     name = operation_name(text)
     targets: dict[str, None] = {}
