@@ -9,6 +9,11 @@ struct bytes64 {
 	__u8 bytes[64];
 };
 
+/* All that may be read of a window. */
+struct window {
+	__u8 bytes[WINDOW + 64];
+};
+
 /* The highest bit of each byte of `word` that is `byte`; of the lowest such byte it is exact. */
 static __always_inline __u64 bytes_equal(__u64 word, __u8 byte)
 {
@@ -16,6 +21,45 @@ static __always_inline __u64 bytes_equal(__u64 word, __u8 byte)
 	__u64 zero = word ^ (ones * byte);
 
 	return (zero - ones) & ~zero & (ones << 7);
+}
+
+/* The highest bit of each byte of `word` that is `byte`, exactly. */
+static __always_inline __u64 bytes_equal_exactly(__u64 word, __u8 byte)
+{
+	const __u64 ones = 0x0101010101010101ULL;
+	__u64 zero = word ^ (ones * byte);
+
+	return ~(((zero & (ones * 0x7f)) + ones * 0x7f) | zero) & (ones << 7);
+}
+
+/* The highest bit of each byte of `word` that is no decimal digit, exactly. */
+static __always_inline __u64 no_digits(__u64 word)
+{
+	const __u64 ones = 0x0101010101010101ULL;
+
+	word ^= ones * '0';
+	return (((word & (ones * 0x7f)) + ones * (0x80 - 10)) | word) & (ones << 7);
+}
+
+/* The highest bits of eight bytes as eight bits. */
+static __always_inline __u64 gathered(__u64 marks)
+{
+	return ((marks >> 7) * 0x0102040810204080ULL) >> 56;
+}
+
+/* By the upper six bits of 1 << i times this constant, in which each run of six bits is unlike all
+ * others (a de Bruijn sequence): i. */
+#define SEQUENCE 0x03f79d71b4cb0a89ULL
+static const __u8 bit_numbers[64] = {
+	0,  1,  48, 2,  57, 49, 28, 3,  61, 58, 50, 42, 38, 29, 17, 4,  62, 55, 59, 36, 53, 51,
+	43, 22, 45, 39, 33, 30, 24, 18, 12, 5,  63, 47, 56, 27, 60, 41, 37, 16, 54, 35, 52, 21,
+	44, 32, 23, 11, 46, 26, 40, 15, 34, 20, 31, 10, 25, 14, 19, 9,  13, 8,  7,  6,
+};
+
+/* The number of the lowest bit of `bits`, of which there is one. */
+static __always_inline __u32 lowest_bit(__u64 bits)
+{
+	return bit_numbers[((bits & -bits) * SEQUENCE) >> 58];
 }
 
 /* The number of the lowest byte that `bytes_equal` has marked. */

@@ -3,8 +3,9 @@
 #ifndef KERNOB_PROTOCOLS_ALL_H
 #define KERNOB_PROTOCOLS_ALL_H
 
+#include "http.h"
 #include "redis.h"
 
-#define EACH_PROTOCOL(DO) DO(REDIS, redis)
+#define EACH_PROTOCOL(DO) DO(HTTP, http) DO(REDIS, redis)
 
 #endif

@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * HTTP/1.0 and 1.1 (RFC 9112).
+ *
+ * A unit is a whole message, or its head where the body comes in chunks, and then a chunk. A head
+ * that is longer than the window is several units, each of as many whole lines as there are; of a
+ * line that is longer the first window is looked at. The operation is the method, the path as in
+ * path.h and the version: `GET /users/{id} HTTP/1.1`. The status is the code. What counts as body
+ * is what chunks hold, without their framing.
+ *
+ * A body of announced length counts when its head is seen. Where the first line of a request is
+ * longer than the window, its version is taken for 1.1.
+ */
+#ifndef KERNOB_PROTOCOL_HTTP_H
+#define KERNOB_PROTOCOL_HTTP_H
+
+#include "../include/path.h"
+
+/* `local` of a request: what its answer's length depends on. */
+enum { HTTP_HEAD = 1, HTTP_CONNECT = 2 };
+
+/* The words of parse->own */
+enum { HTTP_PLACE, HTTP_SIZE, HTTP_STATUS };
+
+struct http_own {
+	__u64 words[4];
+};
+
+/* own[HTTP_PLACE]: where the next unit begins, and what the head has said so far */
+enum {
+	HTTP_START,
+	HTTP_FIELDS,
+	HTTP_CHUNK,
+	HTTP_TRAILER,
+	HTTP_PLACES = 3, /* mask */
+	HTTP_MIDDLE = 1 << 2, /* of a line */
+	HTTP_SIZED = 1 << 3, /* there is a Content-Length */
+	HTTP_CODED = 1 << 4, /* there is a Transfer-Encoding */
+	HTTP_CHUNKED = 1 << 5, /* which ends with chunked */
+	HTTP_SAID = HTTP_SIZED | HTTP_CODED | HTTP_CHUNKED,
+};
+
+#define HTTP_MOST (1ULL << 60) /* bytes of a body */
+
+/* Letters in words of eight bytes, the first the lowest, small */
+#define HTTP_SMALL 0x2020202020202020ULL
+#define HTTP_CONTENT_ 0x2d746e65746e6f63ULL
+#define HTTP_LENGTH 0x6874676e656cULL
+#define HTTP_TRANSFER 0x726566736e617274ULL
+#define HTTP__ENCODIN 0x6e69646f636e652dULL
+#define HTTP_CHUNKED_ 0x64656b6e756863ULL
+#define HTTP_PLAIN_SCHEME 0x2f2f3a70747468ULL
+#define HTTP_TLS_SCHEME 0x2f2f3a7370747468ULL
+/* As they are */
+#define HTTP_VERSION_1_ 0x2e312f50545448ULL
+#define HTTP_CONNECT_ 0x205443454e4e4f43ULL
+#define HTTP_HEAD_ 0x2044414548ULL
+
+/* What a head says, or what follows the last chunk. */
+struct http_head {
+	__u64 size;
+	__u32 said;
+	__u32 first; /* bytes of the first line, if it ends */
+	__u32 end; /* where the empty line ends, if it does */
+	__u32 rest; /* else: where the line begins that has no end */
+	__u32 apart; /* the first line is no field */
+	__u32 odd; /* a length that is no number */
+};
+
+struct http_lines {
+	const __u8 *p;
+	struct http_head *head;
+	__u64 ends; /* of lines, by place in the 64 bytes at `at` */
+	__u32 n;
+	__u32 at;
+	__u32 begin; /* of the line */
+};
+
+/* Which of 64 bytes are LF. Not static, as those that follow: verified once. */
+__noinline __u64 http_ends(const struct bytes64 *from)
+{
+	__u64 ends = 0;
+
+	if (!from)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < 8; i++)
+		ends |= gathered(bytes_equal_exactly(word_at(from->bytes + 8 * i), '\n')) << 8 * i;
+	return ends;
+}
+
+/* The number after a colon; at least HTTP_MOST if there is none, or a larger one. */
+__noinline __u64 http_number(const struct bytes64 *from)
+{
+	bool any = false;
+	__u64 number = 0;
+	__u8 byte;
+
+	if (!from)
+		return HTTP_MOST;
+	for (int i = 0; i < 32; i++) {
+		byte = from->bytes[i];
+		if (byte >= '0' && byte <= '9') {
+			number = number * 10 + (byte - '0');
+			if (number >= HTTP_MOST)
+				return HTTP_MOST;
+			any = true;
+		} else if (any) {
+			return number;
+		} else if (byte != ':' && byte != ' ' && byte != '\t') {
+			return HTTP_MOST;
+		}
+	}
+	return HTTP_MOST;
+}
+
+/* The length of a line without what it ends with: CR, LF, and spaces, of which a few. */
+__noinline int http_trimmed(const struct window *from, __u32 begin, __u32 length)
+{
+	__u8 byte;
+
+	if (!from)
+		return 0;
+	for (int i = 0; i < 6; i++) {
+		byte = from->bytes[bounded(begin + length - 1, WINDOW - 1)];
+		if (!length || (byte != '\n' && byte != '\r' && byte != ' ' && byte != '\t'))
+			break;
+		length--;
+	}
+	return length;
+}
+
+/* A field that may say how the body ends. */
+__noinline int http_field(const struct window *from, __u32 begin, __u32 length,
+			  struct http_head *head)
+{
+	const __u8 *line;
+	__u64 next;
+
+	if (!from || !head)
+		return 0;
+	line = from->bytes + bounded(begin, WINDOW - 1);
+	next = word_at(line + 8) | HTTP_SMALL;
+	if ((word_at(line) | HTTP_SMALL) == HTTP_CONTENT_) {
+		if ((next & lowest_bytes(6)) != HTTP_LENGTH || head->said & HTTP_SIZED ||
+		    length < 16)
+			return 0;
+		head->size =
+			http_number((const void *)(from->bytes + bounded(begin + 14, WINDOW - 1)));
+		head->odd |= head->size >= HTTP_MOST;
+		head->said |= HTTP_SIZED;
+	} else if (next == HTTP__ENCODIN && (line[16] | 0x20) == 'g') {
+		length = http_trimmed(from, begin, length);
+		head->said &= ~HTTP_CHUNKED;
+		head->said |= HTTP_CODED;
+		if (length < 24)
+			return 0;
+		begin = bounded(begin + length - 7, WINDOW - 1);
+		next = word_at(from->bytes + begin) | HTTP_SMALL;
+		if ((next & lowest_bytes(7)) == HTTP_CHUNKED_)
+			head->said |= HTTP_CHUNKED;
+	}
+	return 0;
+}
+
+/* Goes to the end of the next line. */
+static long http_line(__u32 i, struct http_lines *lines)
+{
+	struct http_head *head = lines->head;
+	__u64 ends = lines->ends, word;
+	__u32 at = lines->at, begin = lines->begin, length;
+	const __u8 *p = lines->p, *line;
+
+	if (!ends) {
+		if (i)
+			at += 64;
+		if (at >= lines->n)
+			return 1;
+		lines->at = at;
+		ends = http_ends((const void *)(p + bounded(at, WINDOW - 64)));
+		if (lines->n - at < 64)
+			ends &= (1ULL << (lines->n - at)) - 1;
+		if (!ends)
+			return 0;
+	}
+	lines->ends = ends & (ends - 1);
+	at += lowest_bit(ends) + 1;
+	lines->begin = at;
+	length = at - begin;
+	if (!head->first) {
+		head->first = at;
+		if (head->apart)
+			return 0;
+	}
+	line = p + bounded(begin, WINDOW - 1);
+	if (length <= 2 && (length == 1 || line[0] == '\r')) {
+		head->end = at;
+		return 1;
+	}
+	word = word_at(line) | HTTP_SMALL;
+	if (word == HTTP_CONTENT_ || word == HTTP_TRANSFER)
+		http_field((const void *)p, begin, length, head);
+	return 0;
+}
+
+/* Reads the lines that are there, up to the empty one. */
+__noinline int http_read(const struct window *from, __u32 n, struct http_head *head)
+{
+	struct http_lines lines = {.n = n, .head = head};
+
+	if (!from || !head || n > WINDOW)
+		return 0;
+	lines.p = from->bytes;
+	bpf_loop(WINDOW + WINDOW / 64, http_line, &lines, 0);
+	if (!head->end)
+		head->rest = lines.begin;
+	return 0;
+}
+
+/*
+ * Reads a head, or what follows the last chunk. Returns the length of the unit that this is, 0 if
+ * it is none yet; own[HTTP_PLACE] says where the next one begins, HTTP_START if it is after the
+ * empty line.
+ */
+static __always_inline __u64 http_lines(struct parse *parse, struct http_head *head, const __u8 *p,
+					__u32 n)
+{
+	__u64 *own = parse->own;
+	__u32 place = own[HTTP_PLACE] & HTTP_PLACES;
+
+	head->apart = place == HTTP_START || own[HTTP_PLACE] & HTTP_MIDDLE;
+	head->said = own[HTTP_PLACE] & HTTP_SAID;
+	head->size = own[HTTP_SIZE];
+	http_read((const void *)p, n, head);
+	if (head->end) {
+		own[HTTP_PLACE] = HTTP_START;
+		own[HTTP_SIZE] = 0;
+		return head->end;
+	}
+	if (n < WINDOW)
+		return 0;
+	own[HTTP_PLACE] = (place ? place : HTTP_FIELDS) | head->said;
+	own[HTTP_SIZE] = head->size;
+	if (head->rest)
+		return head->rest;
+	own[HTTP_PLACE] |= HTTP_MIDDLE;
+	return n;
+}
+
+/* The number that a chunk begins with, and in the lowest five bits how many digits it has, none
+ * if that is wrong; -1 if it goes on behind n. */
+__noinline __s64 http_chunk_size(const struct bytes64 *from, __u32 n)
+{
+	__u64 size = 0;
+	__u8 byte;
+
+	if (!from)
+		return 0;
+	for (__u32 i = 0; i < 15; i++) {
+		if (i >= n)
+			return -1;
+		byte = from->bytes[i];
+		if (byte >= '0' && byte <= '9')
+			byte -= '0';
+		else if ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'f')
+			byte = (byte | 0x20) - 'a' + 10;
+		else
+			return size << 5 | i;
+		size = size << 4 | byte;
+	}
+	return 0;
+}
+
+/* A chunk; the last one, which has no bytes, with the empty line if that follows it. Sets the place
+ * to HTTP_START if the body has ended. */
+__noinline int http_chunk(const struct window *from, __u32 n, struct http_own *of,
+			  struct unit *unit)
+{
+	const __u8 *p;
+	__u64 *own, size;
+	__s64 number;
+	__u32 line;
+
+	if (!from || !of || !unit)
+		return ALIEN;
+	p = from->bytes;
+	own = of->words;
+	size = own[HTTP_SIZE];
+	if (!(own[HTTP_PLACE] & HTTP_MIDDLE)) {
+		number = http_chunk_size((const void *)p, n);
+		if (number < 0)
+			return MORE;
+		if (!(number & 31))
+			return ALIEN;
+		size = (__u64)number >> 5;
+	}
+	line = line_length(p, n);
+	if (!line) {
+		if (n < WINDOW)
+			return MORE;
+		own[HTTP_PLACE] = HTTP_CHUNK | HTTP_MIDDLE;
+		own[HTTP_SIZE] = size;
+		unit->length = n;
+		return TAKEN;
+	}
+	own[HTTP_SIZE] = 0;
+	if (size) {
+		own[HTTP_PLACE] = HTTP_CHUNK;
+		unit->length = line + size + 2;
+		unit->body = size;
+		return TAKEN;
+	}
+	unit->length = line;
+	own[HTTP_PLACE] = HTTP_TRAILER;
+	p += bounded(line, WINDOW);
+	if (line + 2 <= n && p[0] == '\r' && p[1] == '\n') {
+		unit->length += 2;
+		own[HTTP_PLACE] = HTTP_START;
+	}
+	return TAKEN;
+}
+
+/* Where a first line's version begins, 0 if there is none. `line` is its length. */
+static __always_inline __u32 http_version(const __u8 *p, __u32 line)
+{
+	__u64 word;
+	__u32 at;
+
+	if (line < 14)
+		return 0;
+	at = line - 9;
+	if (p[bounded(line - 2, WINDOW - 1)] == '\r')
+		at--;
+	at = bounded(at, WINDOW - 1);
+	word = word_at(p + at);
+	if ((word & lowest_bytes(7)) != HTTP_VERSION_1_ || no_digits(word) >> 63 ||
+	    p[bounded(at - 1, WINDOW - 1)] != ' ')
+		return 0;
+	return at;
+}
+
+/* How many bytes of a target lie before its path: scheme and authority, if it has them. */
+__noinline int http_before_path(const struct bytes64 *from, __u32 n)
+{
+	__u64 word, slashes;
+	__u32 at;
+
+	if (!from || n < 8)
+		return 0;
+	word = word_at(from->bytes) | HTTP_SMALL;
+	if ((word & lowest_bytes(7)) == HTTP_PLAIN_SCHEME)
+		at = 7;
+	else if (word == HTTP_TLS_SCHEME)
+		at = 8;
+	else
+		return 0;
+	for (int i = 0; i < 56 / 8; i++) {
+		slashes =
+			bytes_equal(word_at(from->bytes + 8 + 8 * i) | 0x1010101010101010ULL, '?');
+		if (i == 0 && at == 7 && (from->bytes[7] | 0x10) == '?')
+			return 7;
+		if (slashes) {
+			at = 8 + 8 * i + (lowest_bit(slashes) >> 3);
+			return at < n ? at : n;
+		}
+	}
+	return n;
+}
+
+/* The fingerprint of a text, which gets zeros behind its end for that. */
+__noinline __u64 http_fingerprint(struct text *text)
+{
+	__u64 hash = HTTP;
+	__u32 length;
+
+	if (!text)
+		return 0;
+	length = text->length;
+	*(unaligned_u64 *)(text->bytes + bounded(length, TEXT - 1)) = 0;
+	for (__u32 i = 0; i < 88; i++) {
+		if (i * 8 >= length)
+			break;
+		hash = mix(hash, word_at(text->bytes + i * 8));
+	}
+	return hash;
+}
+
+/* The first line of a request, of `line` bytes, 0 if it is longer than the window. Not static:
+ * verified once. */
+__noinline int http_ask(const struct window *from, __u32 line, struct unit *unit, struct text *text)
+{
+	__u64 low, high, version = HTTP_VERSION_1_ | (__u64)'1' << 56, spaces;
+	__u32 to, at, end = WINDOW, before;
+	const __u8 *p;
+
+	if (!from || !unit || !text)
+		return ALIEN;
+	p = from->bytes;
+	low = word_at(p);
+	high = word_at(p + 8);
+	spaces = bytes_equal(low, ' ');
+	to = 0;
+	if (!spaces) {
+		spaces = bytes_equal(high, ' ');
+		to = 8;
+	}
+	if (!spaces)
+		return ALIEN;
+	at = to = to + (lowest_bit(spaces) >> 3) + 1;
+	if (line) {
+		end = bounded(http_version(p, line), WINDOW - 1);
+		if (end <= at)
+			return ALIEN;
+		version = word_at(p + end);
+		end--;
+	}
+	*(unaligned_u64 *)text->bytes = low;
+	*(unaligned_u64 *)(text->bytes + 8) = high;
+	text->bytes[bounded(to - 1, 15)] = ' ';
+	if (low == HTTP_CONNECT_) {
+		unit->local = HTTP_CONNECT;
+	} else {
+		if ((low & lowest_bytes(5)) == HTTP_HEAD_)
+			unit->local = HTTP_HEAD;
+		at = bounded(at, 31);
+		if (p[at] != '/') {
+			before = http_before_path((const void *)(p + at), end - at);
+			if (before) {
+				at += before;
+				text->bytes[bounded(to++, 31)] = '/';
+				if (p[bounded(at, WINDOW - 1)] == '/')
+					at++;
+			}
+		}
+		to = add_path(from, at, end, text, to);
+	}
+	to = bounded(to, TEXT - 1);
+	text->bytes[to] = ' ';
+	*(unaligned_u64 *)(text->bytes + to + 1) = version;
+	text->length = to + 9;
+	unit->operation = http_fingerprint(text);
+	unit->events = REQUEST;
+	return TAKEN;
+}
+
+static __always_inline int http_request(struct parse *parse, const __u8 *p, __u32 n,
+					struct unit *unit, struct text *text)
+{
+	__u64 *own = parse->own;
+	__u32 place = own[HTTP_PLACE] & HTTP_PLACES;
+	struct http_head head = {};
+
+	if (place == HTTP_CHUNK)
+		return http_chunk((const void *)p, n, (void *)own, unit);
+	if (place == HTTP_START) {
+		/* Some clients put an empty line behind a body. */
+		if (p[0] == '\r' || p[0] == '\n') {
+			unit->length = 1;
+			return TAKEN;
+		}
+		if (p[0] < 'A' || p[0] > 'Z')
+			return ALIEN;
+	}
+	unit->length = http_lines(parse, &head, p, n);
+	if (!unit->length)
+		return MORE;
+	if (head.odd ||
+	    (place == HTTP_START && http_ask((const void *)p, head.first, unit, text) != TAKEN))
+		return ALIEN;
+	if (!head.end || place == HTTP_TRAILER)
+		return TAKEN;
+	if (head.said & HTTP_CHUNKED) {
+		own[HTTP_PLACE] = HTTP_CHUNK;
+	} else {
+		unit->length += head.size;
+		unit->body = head.size;
+	}
+	return TAKEN;
+}
+
+/* The code of a status line, 0 if it is none. */
+static __always_inline __u32 http_status(const __u8 *p)
+{
+	__u64 word = word_at(p), code = word_at(p + 8);
+
+	if ((word & lowest_bytes(7)) != HTTP_VERSION_1_ || (code & 0xff) != ' ' ||
+	    (no_digits(word) >> 63) || no_digits(code >> 8) & lowest_bytes(3))
+		return 0;
+	return (p[9] - '0') * 100 + (p[10] - '0') * 10 + (p[11] - '0');
+}
+
+static __always_inline int http_response(struct parse *parse, const __u8 *p, __u32 n,
+					 struct unit *unit, struct text *text)
+{
+	__u64 *own = parse->own;
+	__u32 place = own[HTTP_PLACE] & HTTP_PLACES, status = own[HTTP_STATUS];
+	struct http_head head = {};
+	int verdict;
+
+	if (place == HTTP_CHUNK) {
+		verdict = http_chunk((const void *)p, n, (void *)own, unit);
+		if (verdict == TAKEN && own[HTTP_PLACE] == HTTP_START) {
+			unit->events = ANSWER;
+			unit->status = status;
+		}
+		return verdict;
+	}
+	if (place == HTTP_START) {
+		if (n < 12)
+			return p[0] == 'H' ? MORE : ALIEN;
+		status = http_status(p);
+		if (status < 100)
+			return ALIEN;
+		own[HTTP_STATUS] = status;
+	}
+	unit->length = http_lines(parse, &head, p, n);
+	if (!unit->length)
+		return MORE;
+	if (head.odd)
+		return ALIEN;
+	if (status < 200 && status != 101) {
+		unit->events = APART;
+		return TAKEN;
+	}
+	if (!head.end)
+		return TAKEN;
+	unit->status = status;
+	unit->events = ANSWER;
+	if (status == 101 || (parse->asked == HTTP_CONNECT && status < 300)) {
+		unit->events = ANSWER | ENDS;
+		unit->reason = UNSEEN_OTHER;
+	} else if (place == HTTP_TRAILER || parse->asked == HTTP_HEAD || status == 204 ||
+		   status == 304) {
+		return TAKEN;
+	} else if (head.said & HTTP_CHUNKED) {
+		unit->events = 0;
+		own[HTTP_PLACE] = HTTP_CHUNK;
+	} else if (head.said & HTTP_SIZED && !(head.said & HTTP_CODED)) {
+		unit->length += head.size;
+		unit->body = head.size;
+	} else {
+		unit->events = TO_CLOSE;
+		unit->length += HTTP_MOST;
+		unit->body = HTTP_MOST;
+	}
+	return TAKEN;
+}
+
+/* Whether a request's first line is there, or its beginning is. Not static: verified once. */
+__noinline int http_begins(const struct bytes64 *from, __u32 n)
+{
+	__u8 byte;
+
+	if (!from)
+		return false;
+	for (__u32 i = 0; i < 17; i++) {
+		if (i >= n)
+			return i > 0;
+		byte = from->bytes[i];
+		if (byte == ' ') {
+			if (i < 3 || (i == 3 && from->bytes[0] == 'P' && from->bytes[1] == 'R'))
+				return false;
+			if (i + 1 >= n)
+				return true;
+			byte = from->bytes[i + 1];
+			return byte == '/' || byte == '*' || byte == '[' ||
+			       ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z') ||
+			       (byte >= '0' && byte <= '9');
+		}
+		if (byte != '-' && (byte < 'A' || byte > 'Z'))
+			return false;
+	}
+	return false;
+}
+
+static __always_inline bool http_asks(const __u8 *p, __u32 n)
+{
+	__u32 line;
+
+	if (!http_begins((const void *)p, n))
+		return false;
+	line = line_length(p, n);
+	return !line || http_version(p, line);
+}
+
+static __always_inline bool http_answers(const __u8 *p, __u32 n)
+{
+	if (n < 12)
+		return !((word_at(p) ^ HTTP_VERSION_1_) & lowest_bytes(n < 7 ? n : 7));
+	return http_status(p) >= 100;
+}
+
+#endif
