@@ -303,6 +303,8 @@ static long apply(__u32 i, struct dropping *context)
 	} else {
 		more_of_request(talk, record);
 	}
+	if (events & NAMESPACE)
+		talk->party.namespace = record->operation;
 	return 0;
 }
 

@@ -273,10 +273,9 @@ static __always_inline long go_on(struct step *s, int verdict, struct unit *unit
 		work->ending = NOT_MINE;
 		return 1;
 	}
-	if (unit->events & NAMESPACE) {
-		announce(unit->operation, &work->text, s->talk->party.protocol, NAMESPACE_TEXT);
-		s->talk->party.namespace = unit->operation;
-	}
+	if (unit->events & NAMESPACE)
+		announce((__u32)unit->operation, &work->text, s->talk->party.protocol,
+			 NAMESPACE_TEXT);
 	if (s->asking)
 		note_request(s, unit);
 	else

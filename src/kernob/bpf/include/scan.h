@@ -78,6 +78,36 @@ static __always_inline __u32 lowest_marked(__u64 marks)
 	return number + !(marks & 0xff);
 }
 
+/* Eight characters as word_at sees them. */
+#define CHARACTERS(a, b, c, d, e, f, g, h)                                                         \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 |   \
+	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
+
+/* Keeps the first `length` bytes of a word. */
+static __always_inline __u64 first_bytes(__u64 word, __u32 length)
+{
+	return length >= 8 ? word : word & ((1ULL << (length * 8)) - 1);
+}
+
+/* Letters as capitals, all other bytes as they are. */
+static __always_inline __u64 capitals(__u64 word)
+{
+	const __u64 ones = 0x0101010101010101ULL;
+	__u64 low = word & (ones * 0x7f);
+	__u64 small = (low + ones * (0x80 - 'a')) & ~(low + ones * (0x80 - 'z' - 1)) & ~word;
+
+	return word ^ ((small & (ones << 7)) >> 2);
+}
+
+/* Whether the first `length` bytes of a word are ASCII that shows, and no space. */
+static __always_inline bool printable(__u64 word, __u32 length)
+{
+	const __u64 ones = 0x0101010101010101ULL;
+	__u64 shown = first_bytes(word, length) | (ones * '!' & ~first_bytes(~0ULL, length));
+
+	return !(((shown - ones * '!') | (shown + ones) | shown) & (ones << 7));
+}
+
 /* The place of the first LF in 64 bytes, of which `n` are valid; -1 if there is none. Not static:
  * verified once. */
 __noinline int find_newline(const struct bytes64 *from, __u32 n)
@@ -98,19 +128,27 @@ __noinline int find_newline(const struct bytes64 *from, __u32 n)
 	return -1;
 }
 
-/* The length of the line at `p` with its LF, 0 if it does not end within n. */
-static __always_inline __u32 line_length(const __u8 *p, __u32 n)
+/* As line_length. Not static: verified once. */
+__noinline __u32 line_in_window(const struct window *window, __u32 n)
 {
 	int at;
 
+	if (!window)
+		return 0;
 	for (__u32 i = 0; i < WINDOW / 64; i++) {
 		if (i * 64 >= n)
 			return 0;
-		at = find_newline((const void *)(p + i * 64), n - i * 64);
+		at = find_newline((const void *)(window->bytes + i * 64), n - i * 64);
 		if (at >= 0)
 			return i * 64 + bounded(at, 63) + 1;
 	}
 	return 0;
+}
+
+/* The length of the line at `p` with its LF, 0 if it does not end within n. */
+static __always_inline __u32 line_length(const __u8 *p, __u32 n)
+{
+	return bounded(line_in_window((const void *)p, n), 2 * WINDOW - 1);
 }
 
 #endif
