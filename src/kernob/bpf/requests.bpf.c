@@ -203,6 +203,7 @@ static __always_inline void engine(void *ctx, struct sock *sk, __u32 length, int
 		break;
 	case OVER:
 		count_unseen(talk, work->reason);
+		drop_line(work, talk, UNPAIRED_LOST);
 		give_up(sk);
 		return;
 	case NOT_MINE:
@@ -258,6 +259,14 @@ static __always_inline void engine(void *ctx, struct sock *sk, __u32 length, int
 		return 0;                                                                          \
 	}                                                                                          \
                                                                                                    \
+	SEC("fexit/inet_sendpage")                                                                 \
+	int BPF_PROG(name##_inet_send_page, struct socket *socket, struct page *page, int offset,  \
+		     size_t size, int flags, int length)                                           \
+	{                                                                                          \
+		name(ctx, socket->sk, length, TRANSMIT, HOOK_PAGE, &page_chain);                   \
+		return 0;                                                                          \
+	}                                                                                          \
+                                                                                                   \
 	SEC("fexit/inet_recvmsg")                                                                  \
 	int BPF_PROG(name##_inet_receive, struct socket *socket, struct msghdr *message,           \
 		     size_t size, int flags, int length)                                           \
@@ -279,5 +288,33 @@ static __always_inline void engine(void *ctx, struct sock *sk, __u32 length, int
 PROGRAMS(start)
 PROGRAMS(engine)
 EACH_PROTOCOL(PROTOCOL)
+
+/* A connection is gone, and what was known of it. */
+static __always_inline void forget(struct sock *sk, __u32 hook)
+{
+	struct talk *talk = bpf_sk_storage_get(&talks, sk, 0, 0);
+	struct work *work = work_of(hook);
+
+	if (!talk || !work)
+		return;
+	end_talk(work, talk);
+	bpf_sk_storage_delete(&talks, sk);
+}
+
+/* After the last read, which may come long after TCP's own close. Twice, as in network.bpf.c: a
+ * program does not run in an interrupt of itself. */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(first_destroy, struct sock *sk)
+{
+	forget(sk, HOOK_CLOSE);
+	return 0;
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(second_destroy, struct sock *sk)
+{
+	forget(sk, HOOK_CLOSE_AGAIN);
+	return 0;
+}
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

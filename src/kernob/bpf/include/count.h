@@ -59,16 +59,38 @@ static __always_inline void name_requests(struct series_key *key, struct party *
 	key->namespace = party->namespace;
 }
 
-static __always_inline struct series *series_row(__u32 number)
+/* The row of `kind` for requests like `asked` with this status. */
+static __noinline struct series *row_of(struct work *work, struct party *party,
+					struct pending *asked, __u32 status, __u32 kind)
 {
+	__u32 number;
+
+	if (!work || !party || !asked || kind >= ONE_WAY_REQUEST)
+		return 0;
+	number = party->rows[kind];
+	if (!number) {
+		name_requests(&work->key, party);
+		work->key.operation = asked->operation;
+		work->key.status = status;
+		work->key.kind = kind;
+		number = find_series(&work->key);
+		/* Of a shared connection, the next one may be another process's. */
+		if (!party->shared)
+			party->rows[kind] = number;
+	}
 	return bpf_map_lookup_elem(&series, &number);
 }
 
-/* The row of `kind` beside the one that the key of `work` is of. */
-static __always_inline struct series *sibling(struct work *work, __u8 kind)
+/* Forgets the rows if the latest answer was of another kind of request, or another status. */
+static __always_inline void turn_to(struct party *party, __u64 operation, __u32 status)
 {
-	work->key.kind = kind;
-	return series_row(find_series(&work->key));
+	if (party->row_operation == operation && party->row_status == status &&
+	    party->row_namespace == party->namespace)
+		return;
+	__builtin_memset(party->rows, 0, sizeof(party->rows));
+	party->row_operation = operation;
+	party->row_status = status;
+	party->row_namespace = party->namespace;
 }
 
 static __always_inline void count_size(struct series *row, __u64 bytes)
@@ -94,8 +116,8 @@ __noinline int count_requests(struct work *work, struct party *party, struct rec
 	struct pending *asked;
 	struct series *row;
 	__u64 ns, first;
-	__u32 number, status;
-	bool pieces, sizes;
+	__u32 status;
+	bool pieces;
 
 	if (!work || !party || !answer)
 		return 0;
@@ -104,24 +126,8 @@ __noinline int count_requests(struct work *work, struct party *party, struct rec
 	party->agreed = 1;
 	ns = last > asked->start ? last - asked->start : 0;
 	pieces = answer->first != last;
-	sizes = answer->body || asked->body;
-	if (party->row && !pieces && !sizes && party->row_operation == asked->operation &&
-	    party->row_status == status && party->row_namespace == party->namespace) {
-		number = party->row;
-	} else {
-		name_requests(&work->key, party);
-		work->key.operation = asked->operation;
-		work->key.status = status;
-		work->key.kind = pieces ? PIECES : WHOLE;
-		number = find_series(&work->key);
-		if (!pieces && !party->shared) {
-			party->row = number;
-			party->row_operation = asked->operation;
-			party->row_status = status;
-			party->row_namespace = party->namespace;
-		}
-	}
-	row = series_row(number);
+	turn_to(party, asked->operation, status);
+	row = row_of(work, party, asked, status, pieces ? PIECES : WHOLE);
 	if (!row)
 		return 0;
 	count_duration(row, ns, count);
@@ -133,13 +139,13 @@ __noinline int count_requests(struct work *work, struct party *party, struct rec
 	__sync_fetch_and_add(&row->response_bytes, answer->bytes);
 	if (pieces) {
 		first = answer->first;
-		count_duration(sibling(work, FIRST_BYTE),
+		count_duration(row_of(work, party, asked, status, FIRST_BYTE),
 			       first > asked->start ? first - asked->start : 0, count);
 	}
 	if (asked->body)
-		count_size(sibling(work, REQUEST_BODY), asked->body);
+		count_size(row_of(work, party, asked, status, REQUEST_BODY), asked->body);
 	if (answer->body)
-		count_size(sibling(work, RESPONSE_BODY), answer->body);
+		count_size(row_of(work, party, asked, status, RESPONSE_BODY), answer->body);
 	return 0;
 }
 
@@ -147,13 +153,16 @@ __noinline int count_requests(struct work *work, struct party *party, struct rec
 __noinline int count_one_way(struct work *work, struct party *party, struct record *record)
 {
 	struct series *row;
+	__u32 number;
 
 	if (!work || !party || !record)
 		return 0;
 	name_requests(&work->key, party);
 	work->key.operation = record->operation;
 	work->key.status = 0;
-	row = sibling(work, ONE_WAY_REQUEST);
+	work->key.kind = ONE_WAY_REQUEST;
+	number = find_series(&work->key);
+	row = bpf_map_lookup_elem(&series, &number);
 	if (row) {
 		__sync_fetch_and_add(&row->buckets[0], record->count);
 		__sync_fetch_and_add(&row->sum, record->count);

@@ -143,7 +143,66 @@ static __always_inline void take_answer(struct work *work, struct talk *talk, st
 struct dropping {
 	struct work *work;
 	struct talk *talk;
+	__u32 count;
 };
+
+static long drop_run(__u32 i, struct dropping *dropping)
+{
+	struct talk *talk = dropping->talk;
+	__u32 taken;
+
+	if (*(volatile __u32 *)&talk->head == *(volatile __u32 *)&talk->tail)
+		return 1;
+	taken = take_front(dropping->work, talk, 0x7fffffff);
+	if (!dropping->work->front.marker)
+		dropping->count += taken;
+	return 0;
+}
+
+#define MOST_IN_LINE 65536
+
+/* Nobody will get an answer who stands in line. */
+static __noinline int drop_line(struct work *work, struct talk *talk, __u32 reason)
+{
+	struct dropping dropping = {.work = work, .talk = talk};
+
+	if (!work || !talk)
+		return 0;
+	bpf_loop(MOST_IN_LINE, drop_run, &dropping, 0);
+	bpf_spin_lock(&talk->lock);
+	talk->head = talk->tail;
+	talk->early_count = 0;
+	bpf_spin_unlock(&talk->lock);
+	count_unpaired(talk, reason, dropping.count);
+	return 0;
+}
+
+/* An answer that lasts until the connection ends: it does. */
+static __always_inline void end_answer(struct work *work, struct talk *talk, struct stream *stream)
+{
+	struct record answer = {};
+
+	if (!(stream->events & TO_CLOSE))
+		return;
+	answer.first = stream->first;
+	answer.bytes = stream->bytes - stream->skip;
+	answer.body = stream->body - stream->skip;
+	answer.status = stream->status;
+	answer.count = 1;
+	talk->party.shared = 0; /* whoever began it: this may run in anybody's name */
+	if (take_front(work, talk, 1))
+		count_requests(work, &talk->party, &answer, 1, stream->last);
+	else
+		count_unpaired(talk, UNPAIRED_BEFORE, 1);
+}
+
+/* The connection is gone. */
+static __always_inline void end_talk(struct work *work, struct talk *talk)
+{
+	end_answer(work, talk, &talk->streams[0]);
+	end_answer(work, talk, &talk->streams[1]);
+	drop_line(work, talk, UNPAIRED_CLOSED);
+}
 
 static long drop_one(__u32 i, struct dropping *dropping)
 {
@@ -312,17 +371,11 @@ static long apply(__u32 i, struct dropping *context)
 static __noinline int lose(struct work *work, struct talk *talk)
 {
 	struct stream *stream;
-	__u32 waiting;
 
 	if (!work || !talk)
 		return 0;
-	bpf_spin_lock(&talk->lock);
-	waiting = talk->tail - talk->head;
-	talk->head = talk->tail;
-	talk->early_count = 0;
-	bpf_spin_unlock(&talk->lock);
-	if (talk->party.agreed)
-		count_unpaired(talk, UNPAIRED_LOST, waiting);
+	/* If it never was this protocol, these were no requests. */
+	drop_line(work, talk, talk->party.agreed ? UNPAIRED_LOST : UNPAIRED_REASONS);
 	for (int i = 0; i < 2; i++) {
 		stream = &talk->streams[i];
 		stream->lost = 1;

@@ -63,7 +63,7 @@ struct work {
 };
 
 /* One for each hook: a hook is never in two runs at once on one processor, two hooks may be. */
-enum hook { HOOK_SEND, HOOK_RECEIVE, HOOK_CLOSE, HOOKS };
+enum hook { HOOK_SEND, HOOK_PAGE, HOOK_RECEIVE, HOOK_CLOSE, HOOK_CLOSE_AGAIN, HOOKS };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -215,6 +215,19 @@ static __always_inline void note_answer(struct work *work, struct stream *stream
 		work->ahead.index++;
 }
 
+/* A body lasts until the connection ends. Whose it is has to be known by then: of a shared
+ * connection, who reads or writes it now. */
+static __always_inline void begin_rest(struct stream *stream, struct party *party, __u64 now)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	stream->last = now;
+	if (!party->shared)
+		return;
+	party->start = task->group_leader->start_boottime;
+	party->pid = task->tgid;
+}
+
 /* A unit of a server; `whole` if it ends within this call. */
 static __always_inline void note_response(struct step *s, struct unit *unit, bool whole)
 {
@@ -239,6 +252,8 @@ static __always_inline void note_response(struct step *s, struct unit *unit, boo
 		stream->events = unit->events;
 		stream->status = unit->status;
 		stream->statement = unit->statement;
+		if (unit->events & TO_CLOSE)
+			begin_rest(stream, &s->talk->party, s->work->call.now);
 	}
 }
 

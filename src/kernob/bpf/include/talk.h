@@ -7,6 +7,7 @@
 #define KERNOB_TALK_H
 
 #include "kernel.h"
+#include "series.h"
 #include "unit.h"
 #include <bpf/bpf_helpers.h>
 
@@ -56,7 +57,7 @@ struct stream {
 	__u8 tries; /* since it is lost */
 };
 
-/* Whose requests these are, and the row that the latest answer was counted in. Apart from the
+/* Whose requests these are, and the rows that the latest answer was counted in. Apart from the
  * lock, so that functions which are verified by themselves may have it. */
 struct party {
 	__u64 start; /* of the process */
@@ -70,7 +71,7 @@ struct party {
 	__u8 agreed; /* both directions have shown that it is this protocol */
 	__u8 reserved;
 	__u32 namespace;
-	__u32 row;
+	__u32 rows[ONE_WAY_REQUEST]; /* by enum series_kind; 0: not looked up yet */
 	__u32 row_status;
 	__u32 row_namespace;
 	__u64 row_operation;
