@@ -176,8 +176,8 @@ static bool look(struct connection *connection, bool client, const struct place 
 
 /* Looks at the `length` bytes of one call. Returns how many units were found, at most `most`; the
  * direction's `trouble` says whether it goes on. */
-__u32 feed(struct connection *connection, bool client, const struct place *place,
-	   const __u8 *bytes, __u64 length, struct seen *units, __u32 most)
+__u32 feed(struct connection *connection, bool client, const struct place *place, const __u8 *bytes,
+	   __u64 length, struct seen *units, __u32 most)
 {
 	struct direction *direction = &connection->directions[client];
 	__u32 count = 0, stashed, fresh;
