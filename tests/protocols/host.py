@@ -87,7 +87,7 @@ class AlienError(Exception):
     """The parser says that this is not its protocol; `units` came before."""
 
     def __init__(self, units: list[Unit]) -> None:
-        super().__init__(f"not this protocol after {units}")
+        super().__init__(f"not this protocol after {units[-5:]}")
         self.units = units
 
 
@@ -282,7 +282,7 @@ class Connection:
             assert other == results[0], f"what lies behind the bytes ({filling:#x}) changes units"
         if trouble == _Trouble.LOST:
             raise AlienError(units)
-        assert trouble in (_Trouble.NONE, _Trouble.ENDED), f"{trouble.name} after {units}"
+        assert trouble in (_Trouble.NONE, _Trouble.ENDED), f"{trouble.name} after {units[-5:]}"
         return units
 
     def client(self, *calls: bytes) -> list[Unit]:
