@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from kernob.signals.requests import KernelRequests
 
 SIDES = {1: "client", 2: "server"}
-KINDS = ("whole", "pieces", "first_byte", "request_body", "response_body", "one_way")
+KINDS = (
+    *("whole", "pieces", "first_byte"),
+    *("request_body", "response_body", "one_way", "unanswered"),
+)
 """enum series_kind of bpf/include/series.h."""
 
 

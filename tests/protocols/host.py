@@ -55,6 +55,7 @@ class Event(enum.IntFlag):
     TO_CLOSE = 1 << 12
     NAMESPACE = 1 << 16
     ENDS = 1 << 17
+    BY_ID = 1 << 18
 
 
 NO_EVENT = Event(0)

@@ -19,27 +19,12 @@
 
 #include "include/chain.h"
 #include "include/connection.h"
+#include "include/datagram.h"
 #include "include/flow.h"
 #include "include/process.h"
 
 #define FIRST_USER_PORT 1024 /* RFC 6335 */
 #define FIRST_EPHEMERAL_PORT 32768 /* net.ipv4.ip_local_port_range, as Linux has it */
-
-/* The other end of the datagram that a thread is sending or has just received. Threads end and
- * nobody tells, so the oldest makes room; what a row of it is used for is over in microseconds. */
-struct datagram {
-	__u64 socket;
-	__u8 address[16];
-	__u16 port;
-	__u16 reserved[3];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, __u64); /* thread id */
-	__type(value, struct datagram);
-} datagrams SEC(".maps");
 
 /* Whether something else looks at the bytes that move: see chain.h. */
 const volatile _Bool requests = 0;
@@ -160,8 +145,7 @@ static __always_inline int udp_moved(struct sock *sk, struct connection *c, int 
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct process_key process = process_of(task);
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct datagram *datagram = bpf_map_lookup_elem(&datagrams, &thread);
+	struct datagram *datagram = this_datagram();
 	__u16 remote;
 	struct flow_key key = {
 		.start = process.start,
@@ -171,9 +155,12 @@ static __always_inline int udp_moved(struct sock *sk, struct connection *c, int 
 
 	if (datagram && datagram->socket == (__u64)sk) {
 		datagram->socket = 0;
+		datagram->moved = (__u64)sk;
 		__builtin_memcpy(key.address, datagram->address, sizeof(key.address));
 		remote = datagram->port;
 	} else {
+		if (datagram)
+			datagram->moved = 0;
 		peer_address(sk, key.address);
 		remote = bpf_ntohs(sk->__sk_common.skc_dport);
 	}
@@ -204,14 +191,16 @@ static __noinline int moved_slowly(struct sock *sk, struct connection *c, int le
 	return 0;
 }
 
-/* The peer of a datagram that was not sent must not pass for that of the next one. */
+/* The peer of a datagram that was not sent must not pass for that of the next one. Nor does a
+ * failure leave anything of a sendmmsg or recvmmsg: the next one begins anew. */
 static __noinline int forget_datagram(void)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct datagram *datagram = bpf_map_lookup_elem(&datagrams, &thread);
+	struct datagram *datagram = this_datagram();
 
-	if (datagram)
+	if (datagram) {
 		datagram->socket = 0;
+		datagram->messages = 0;
+	}
 	return 0;
 }
 
@@ -223,7 +212,7 @@ static __always_inline int moved(struct sock *sk, int length, int direction, int
 	__u16 family;
 
 	if (length < 0) {
-		if (sk->sk_protocol == IPPROTO_UDP && direction == TRANSMIT)
+		if (sk->sk_protocol == IPPROTO_UDP && (direction == TRANSMIT || requests))
 			forget_datagram();
 		return -1;
 	}
@@ -234,7 +223,8 @@ static __always_inline int moved(struct sock *sk, int length, int direction, int
 	start = current_start();
 	if (!c || c->owner != start) {
 		moved_slowly(sk, c, length, direction, operations);
-		if (!requests || !length)
+		/* A datagram may be empty, and counts among those of one call. */
+		if (!requests || (!length && sk->sk_protocol != IPPROTO_UDP))
 			return -1;
 		if (!c)
 			c = bpf_sk_storage_get(&connections, sk, 0, 0);
@@ -459,11 +449,17 @@ int BPF_PROG(process_exit, struct task_struct *task)
 static __always_inline int keep_datagram(struct bpf_sock_addr *ctx, bool ipv6)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
+	struct datagram *earlier = bpf_map_lookup_elem(&datagrams, &thread);
 	struct datagram datagram = {
 		.socket = (__u64)ctx->sk,
 		.port = bpf_ntohs(ctx->user_port),
 	};
 
+	if (earlier) {
+		datagram.count = earlier->count;
+		datagram.messages = earlier->messages;
+		datagram.messages_socket = earlier->messages_socket;
+	}
 	if (ipv6) {
 		__u32 *word = (__u32 *)datagram.address;
 

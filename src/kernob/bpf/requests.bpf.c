@@ -17,10 +17,13 @@
 #include "include/chain.h"
 #include "include/connection.h"
 #include "include/engine.h"
+#include "include/question.h"
 #include "protocols/all.h"
 
 #define MOST_TRIES 8
-#define ENGINE PROTOCOLS /* its place in the chains */
+/* Their places in the chains. */
+#define ENGINE PROTOCOLS
+#define DATAGRAM (PROTOCOLS + 1)
 
 /* Connections that got no storage for their requests. */
 __u64 talks_dropped;
@@ -113,6 +116,11 @@ static __always_inline void start(void *ctx, struct sock *sk, __u32 length, int 
 
 	if (!work)
 		return;
+	if (sk->sk_protocol == IPPROTO_UDP) {
+		set_stage(sk, DATAGRAM);
+		bpf_tail_call(ctx, chain, DATAGRAM);
+		return;
+	}
 	if (!talk) {
 		talk = bpf_sk_storage_get(&talks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!talk) {
@@ -128,7 +136,7 @@ static __always_inline void start(void *ctx, struct sock *sk, __u32 length, int 
 	if (talk->last_direction == direction && !stream->stashed)
 		return;
 	talk->last_direction = direction;
-	if (locate(&work->call, length, 0) == SEEN &&
+	if (locate(&work->call, length) == SEEN &&
 	    begin_block(work, stream, sk, direction) == SEEN) {
 		found = find_protocol(work->call.block, work->call.filled, talk->refused,
 				      roles(sk, direction), &asks);
@@ -141,6 +149,29 @@ static __always_inline void start(void *ctx, struct sock *sk, __u32 length, int 
 	}
 	if (++talk->tries >= MOST_TRIES)
 		give_up(sk);
+}
+
+/* The program of datagrams, which have no talk. */
+static __always_inline void datagram(void *ctx, struct sock *sk, __u32 length, int direction,
+				     __u32 hook, void *chain)
+{
+	struct datagram_socket *socket =
+		bpf_sk_storage_get(&datagram_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	struct work *work = work_of(hook);
+
+	if (!work)
+		return;
+	if (!socket) {
+		__sync_fetch_and_add(&talks_dropped, 1);
+		set_stage(sk, PLAIN);
+		return;
+	}
+	if (!socket->id)
+		socket->id = __sync_fetch_and_add(&talks_made, 1) + 1;
+	if (see_datagram(work, socket, sk, length, direction))
+		return;
+	set_stage(sk, PLAIN);
+	bpf_sk_storage_delete(&datagram_sockets, sk);
 }
 
 /* A protocol's program: the call as records. */
@@ -287,6 +318,7 @@ static __always_inline void engine(void *ctx, struct sock *sk, __u32 length, int
 
 PROGRAMS(start)
 PROGRAMS(engine)
+PROGRAMS(datagram)
 EACH_PROTOCOL(PROTOCOL)
 
 /* A connection is gone, and what was known of it. */
@@ -314,6 +346,18 @@ SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(second_destroy, struct sock *sk)
 {
 	forget(sk, HOOK_CLOSE_AGAIN);
+	return 0;
+}
+
+/* User space reads this now and then: what waits in vain goes. */
+SEC("iter/bpf_map_elem")
+int sweep(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct flight_key *key = ctx->key;
+	struct awaited *value = ctx->value;
+
+	if (key && value)
+		sweep_one(key, value);
 	return 0;
 }
 

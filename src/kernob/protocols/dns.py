@@ -13,6 +13,8 @@ TIMEOUT: Final = 256
 """Status of a lookup that nobody answered."""
 NO_DATA: Final = 257
 """Status of an answer that there is such a name, but nothing of this type (RFC 2308, 2.2)."""
+TRUNCATED: Final = 258
+"""Status of an answer that did not fit into its datagram: the client asks again, over TCP."""
 CODES: Final = {
     1: "FORMERR",
     2: "SERVFAIL",
@@ -38,6 +40,8 @@ def attributes(operation: Operation) -> dict[str, AttributeValue]:
         found["dns.question.name"] = name or "."
     if operation.status == NO_DATA:
         found["kernob.dns.response"] = "no_data"
+    elif operation.status == TRUNCATED:
+        found["kernob.dns.response"] = "truncated"
     elif operation.status:
         found["error.type"] = CODES.get(operation.status, str(operation.status))
     return found

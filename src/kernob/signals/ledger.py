@@ -69,9 +69,12 @@ RESPONSE_BODY: Final = {
 ONE_WAY: Final = Metric(
     "kernob.requests.one_way", Kind.COUNTER, "{request}", "Requests that get no answer."
 )
+UNANSWERED: Final = Metric(
+    "kernob.requests.unanswered", Kind.COUNTER, "{request}", "Requests that got no answer in time."
+)
 
 # enum series_kind (bpf/include/series.h)
-_WHOLE, _PIECES, _FIRST_BYTE, _REQUEST_BODY, _RESPONSE_BODY, _ONE_WAY = range(6)
+_WHOLE, _PIECES, _FIRST_BYTE, _REQUEST_BODY, _RESPONSE_BODY, _ONE_WAY, _UNANSWERED = range(7)
 _NANOSECONDS: Final = 1e-9
 
 
@@ -293,6 +296,8 @@ class Ledger:
             places[FIRST_BYTE.name] = self._place_of(FIRST_BYTE, own, FIRST_DURATION, _NANOSECONDS)
         elif kind == _ONE_WAY:
             places[ONE_WAY.name] = self._place_of(ONE_WAY, own, 0, 1)
+        elif kind == _UNANSWERED:
+            places[UNANSWERED.name] = self._place_of(UNANSWERED, own, 0, 1)
         else:
             body = (REQUEST_BODY if kind == _REQUEST_BODY else RESPONSE_BODY)[side]
             places[body.name] = self._place_of(body, own, FIRST_SIZE, 1)

@@ -52,11 +52,14 @@ FIRST_SIZE: Final = -1
 """Number of the first bucket of sizes, at scale 3."""
 
 _SHARED: Final = (
-    *("connections", "flows", "processes", "exits", "process_scratch"),
+    *("connections", "flows", "processes", "exits", "process_scratch", "datagrams"),
     *("send_chain", "receive_chain", "page_chain"),
 )
 _START: Final = 0
 _ENGINE: Final = len(PROTOCOLS)
+_DATAGRAM: Final = _ENGINE + 1
+_SWEEP: Final = "sweep"
+"""The iterator that counts requests which nobody answers, and forgets them."""
 _CHAINS: Final = {
     "send_length": "send_chain",
     "receive_length": "receive_chain",
@@ -139,7 +142,7 @@ class KernelRequests:
         self._hooks = [hook for hook in _CHAINS if hook in self._flows.hooks]
         wanted = [f"_{hook}" for hook in (*self._hooks, *_ALONE)]
         requests.disable(
-            *(name for name in requests.programs if not any(map(name.endswith, wanted)))
+            *(name for name in requests.programs if not any(map(name.endswith, (*wanted, _SWEEP))))
         )
         requests.load()
         self.missing: Mapping[str, str] = requests.failures
@@ -164,11 +167,17 @@ class KernelRequests:
         for name, program in programs.items():
             if program.loaded and name.endswith(_ALONE):
                 program.attach()
+        self._sweeps = (
+            [programs[_SWEEP].attach_iterator(maps["awaited"])] if programs[_SWEEP].loaded else []
+        )
         chains = self._flows.object.maps
         # The first program last: until it is there, nothing is looked at.
         for number, part in (
-            *enumerate(PROTOCOLS[1:], 1), (_ENGINE, "engine"), (_START, "start"),
-        ):  # fmt: skip
+            *enumerate(PROTOCOLS[1:], 1),
+            (_ENGINE, "engine"),
+            (_DATAGRAM, "datagram"),
+            (_START, "start"),
+        ):
             for hook in self._hooks:
                 found = programs.get(f"{part}_{hook}")
                 if found is not None and found.loaded:
@@ -180,6 +189,8 @@ class KernelRequests:
         Raises:
             KernelError: a map can't be read.
         """
+        for sweep in self._sweeps:
+            sweep.read()
         # Sums first, texts last: a row's text went up before it was counted in.
         sums = self._rows["sum"].copy()
         changed = np.flatnonzero(sums != self._sums)
@@ -242,6 +253,14 @@ class KernelRequests:
             (PROTOCOLS[protocol], reasons[reason]): int(counts[protocol, reason])
             for protocol, reason in zip(*np.nonzero(counts), strict=True)
         }
+
+    def repeated(self) -> dict[str, int]:
+        """Returns requests that were sent again before there was an answer, by protocol.
+
+        Each is counted once among the requests, from when it was sent first.
+        """
+        counts = self._object.variables["repeated"]
+        return {PROTOCOLS[number]: int(counts[number]) for number in np.flatnonzero(counts)}
 
     def losses(self) -> dict[str, int]:
         """Returns what could not be kept, by the names of `LOSSES`, since the start."""

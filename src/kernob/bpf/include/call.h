@@ -129,38 +129,53 @@ static __always_inline enum call_kind arm64_call(__u64 number)
 	return UNKNOWN;
 }
 
-/* Finds the `length` bytes of the call in progress; of a vector of messages those of number
- * `index`. Returns SEEN or why they can't be. */
-static __always_inline int locate(struct call *call, __u32 length, __u32 index)
+/* What the system call in progress was called with. */
+struct arguments {
+	enum call_kind kind;
+	__u64 second;
+	__u64 third;
+	__u64 fifth;
+};
+
+static __always_inline struct arguments call_arguments(void)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	struct pt_regs___arm64 *arm64 = (void *)regs;
-	enum call_kind kind;
-	__u64 second, third;
+	struct arguments found;
 
 	if (bpf_core_field_exists(regs->orig_ax)) {
-		kind = x86_call(regs->orig_ax);
-		second = regs->si;
-		third = regs->dx;
+		found.kind = x86_call(regs->orig_ax);
+		found.second = regs->si;
+		found.third = regs->dx;
+		found.fifth = regs->r8;
 	} else {
-		kind = arm64_call(arm64->syscallno);
-		second = arm64->regs[1];
-		third = arm64->regs[2];
+		found.kind = arm64_call(arm64->syscallno);
+		found.second = arm64->regs[1];
+		found.third = arm64->regs[2];
+		found.fifth = arm64->regs[4];
 	}
+	return found;
+}
+
+/* Finds the `length` bytes of the call in progress; of a vector of messages those of number
+ * `index`. Returns SEEN or why they can't be. */
+static __always_inline int locate_in(struct call *call, struct arguments *arguments, __u32 length,
+				     __u32 index)
+{
 	call->length = length;
 	call->vectors_left = 0;
-	switch (kind) {
+	switch (arguments->kind) {
 	case PLAIN_BUFFER:
-		call->base = second;
+		call->base = arguments->second;
 		call->piece = length;
 		return SEEN;
 	case VECTORS:
-		return from_vectors(call, second, third);
+		return from_vectors(call, arguments->second, arguments->third);
 	case MESSAGE:
-		return from_message(call, second);
+		return from_message(call, arguments->second);
 	case MESSAGES:
 		/* struct mmsghdr: the header of one message, and its length. */
-		return from_message(call, second + index * 64);
+		return from_message(call, arguments->second + index * 64ULL);
 	case SENDFILE:
 		return UNSEEN_SENDFILE;
 	case IO_URING:
@@ -169,6 +184,16 @@ static __always_inline int locate(struct call *call, __u32 length, __u32 index)
 		break;
 	}
 	return UNSEEN_CALL;
+}
+
+/* Of a stream. Which of several messages it is that has moved is not known. */
+static __always_inline int locate(struct call *call, __u32 length)
+{
+	struct arguments arguments = call_arguments();
+
+	if (arguments.kind == MESSAGES && arguments.third != 1)
+		return UNSEEN_CALL;
+	return locate_in(call, &arguments, length, 0);
 }
 
 struct passing {

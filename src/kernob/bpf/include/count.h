@@ -22,12 +22,18 @@ enum unpaired {
 __u64 unpaired[PROTOCOLS][UNPAIRED_REASONS];
 __u64 unseen[PROTOCOLS][UNSEEN_REASONS];
 
-static __always_inline void count_unpaired(struct talk *talk, __u32 reason, __u32 count)
-{
-	__u32 protocol = talk->party.protocol;
+/* Requests that were sent again before there was an answer: counted once, from the first time. */
+__u64 repeated[PROTOCOLS];
 
+static __always_inline void add_unpaired(__u32 protocol, __u32 reason, __u32 count)
+{
 	if (protocol < PROTOCOLS && reason < UNPAIRED_REASONS)
 		__sync_fetch_and_add(&unpaired[protocol][reason], count);
+}
+
+static __always_inline void count_unpaired(struct talk *talk, __u32 reason, __u32 count)
+{
+	add_unpaired(talk->party.protocol, reason, count);
 }
 
 static __always_inline void count_unseen(struct talk *talk, __u32 reason)

@@ -34,6 +34,7 @@ enum series_kind {
 	REQUEST_BODY, /* sizes, of those that have a body */
 	RESPONSE_BODY,
 	ONE_WAY_REQUEST, /* how many, in bucket 0 and in the sum: they have no duration */
+	UNANSWERED, /* likewise: for so long that no answer is waited for any more */
 };
 
 struct series_key {

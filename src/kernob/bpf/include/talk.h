@@ -119,11 +119,11 @@ struct {
 } stashes SEC(".maps");
 
 struct flight_key {
-	__u64 talk; /* its id, or the socket's address where there is none: UDP */
+	__u64 talk; /* its id, or that of a socket for datagrams */
 	__u64 id; /* number of the request, or the protocol's own id of it */
 };
 
-/* Requests without an answer that are known by an id, or too many for their connection's slots. */
+/* Requests without an answer that are too many for their connection's slots. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -131,6 +131,26 @@ struct {
 	__type(key, struct flight_key);
 	__type(value, struct pending);
 } in_flight SEC(".maps");
+
+/* A request that its answer names by an id. Or the answer, if that was read before the request's
+ * own program has run. */
+struct awaited {
+	struct series_key key; /* the request's row if it gets no answer; the answer's status */
+	__u64 start; /* when the first byte moved, monotonic, nanoseconds */
+	__u64 last; /* of an answer: when it was whole; 0 for a request */
+	__u64 bytes;
+	__u64 body;
+	__u32 reason; /* enum unpaired of an answer whose request never comes */
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 32768);
+	__type(key, struct flight_key);
+	__type(value, struct awaited);
+} awaited SEC(".maps");
 
 /* What a connection's statements are: prepared once, asked for often. */
 struct statement_key {

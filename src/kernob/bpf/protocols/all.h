@@ -3,9 +3,10 @@
 #ifndef KERNOB_PROTOCOLS_ALL_H
 #define KERNOB_PROTOCOLS_ALL_H
 
+#include "dns.h"
 #include "http.h"
 #include "redis.h"
 
-#define EACH_PROTOCOL(DO) DO(HTTP, http) DO(REDIS, redis)
+#define EACH_PROTOCOL(DO) DO(HTTP, http) DO(REDIS, redis) DO(DNS, dns)
 
 #endif
