@@ -130,6 +130,12 @@ __noinline int http_trimmed(const struct window *from, __u32 begin, __u32 length
 	return length;
 }
 
+/* What may follow a field's name; spaces should not. */
+static __always_inline bool http_name_ends(__u8 byte)
+{
+	return byte == ':' || byte == ' ' || byte == '\t';
+}
+
 /* A field that may say how the body ends. */
 __noinline int http_field(const struct window *from, __u32 begin, __u32 length,
 			  struct http_head *head)
@@ -143,13 +149,13 @@ __noinline int http_field(const struct window *from, __u32 begin, __u32 length,
 	next = word_at(line + 8) | HTTP_SMALL;
 	if ((word_at(line) | HTTP_SMALL) == HTTP_CONTENT_) {
 		if ((next & lowest_bytes(6)) != HTTP_LENGTH || head->said & HTTP_SIZED ||
-		    length < 16)
+		    !http_name_ends(line[14]))
 			return 0;
 		head->size =
 			http_number((const void *)(from->bytes + bounded(begin + 14, WINDOW - 1)));
 		head->odd |= head->size >= HTTP_MOST;
 		head->said |= HTTP_SIZED;
-	} else if (next == HTTP__ENCODIN && (line[16] | 0x20) == 'g') {
+	} else if (next == HTTP__ENCODIN && (line[16] | 0x20) == 'g' && http_name_ends(line[17])) {
 		length = http_trimmed(from, begin, length);
 		head->said &= ~HTTP_CHUNKED;
 		head->said |= HTTP_CODED;
