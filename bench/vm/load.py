@@ -50,7 +50,7 @@ def programs(object_: int) -> Iterator[int]:
 def attach(program: int) -> str:
     """Attaches a loaded program; returns the error, empty if there was none."""
     section = libbpf.bpf_program__section_name(program).decode()
-    if section == "iter/bpf_sk_storage_map":
+    if section in ("iter/bpf_sk_storage_map", "iter/bpf_map_elem"):
         return ""  # Attached to a map, each time it is read.
     if section.startswith("cgroup"):
         cgroup = os.open("/sys/fs/cgroup", os.O_RDONLY)
