@@ -9,7 +9,7 @@
 #ifndef KERNOB_ENGINE_H
 #define KERNOB_ENGINE_H
 
-#include "by_id.h"
+#include "count.h"
 
 static __always_inline void copy_pending(struct pending *to, struct pending *from)
 {
@@ -134,7 +134,7 @@ static __always_inline void take_answer(struct work *work, struct talk *talk, st
 			return;
 	}
 	if (answer->events & PREPARED)
-		remember(talk, answer->statement, work->front.operation);
+		remember(talk, answer->statement, recall(talk, work->front.local));
 	count_requests(work, &talk->party, answer, taken, work->call.now);
 	if (taken < answer->count)
 		count_unpaired(talk, UNPAIRED_NO_REQUEST, answer->count - taken);
@@ -336,12 +336,7 @@ static long apply(__u32 i, struct dropping *context)
 	struct record *record = &work->records[bounded(i, RECORDS - 1)];
 	__u32 events = record->events;
 
-	if (events & BY_ID) {
-		if (events & ANSWER)
-			answer_by_id(work, &talk->party, talk->id, record);
-		else
-			ask_by_id(work, &talk->party, talk->id, record);
-	} else if (events & ANSWER) {
+	if (events & ANSWER) {
 		take_answer(work, talk, record);
 	} else if (events & REQUEST) {
 		if (events & RECALL)
@@ -364,6 +359,7 @@ static long apply(__u32 i, struct dropping *context)
 		talk->party.agreed = 1;
 	} else if (events & REMEMBER) {
 		remember(talk, record->statement, record->operation);
+		more_of_request(talk, record);
 	} else {
 		more_of_request(talk, record);
 	}

@@ -39,14 +39,14 @@ struct {
 /* Texts that the ring had no room for: each goes up when it is seen again. */
 __u64 operations_dropped;
 
-/* Sends a text up if it is new. */
+/* Sends a text up if it is new, and not empty. */
 __noinline int announce(__u64 fingerprint, struct text *text, int protocol, int kind)
 {
 	__u32 length;
 	struct operation *operation;
 	__u8 yes = 1;
 
-	if (!text || bpf_map_lookup_elem(&operations_known, &fingerprint))
+	if (!text || !text->length || bpf_map_lookup_elem(&operations_known, &fingerprint))
 		return 0;
 	operation = bpf_ringbuf_reserve(&operations, sizeof(*operation), 0);
 	if (!operation) {

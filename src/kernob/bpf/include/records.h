@@ -58,8 +58,6 @@ struct work {
 	struct ahead ahead;
 	struct pending front; /* the engine's copy of the front of the line */
 	struct pending asked;
-	struct awaited awaited;
-	struct party party; /* of a datagram */
 	struct series_key key;
 	struct text text;
 };
@@ -173,15 +171,15 @@ static __always_inline void note_request(struct step *s, struct unit *unit)
 	struct record *record = last_record(work);
 	__u64 first;
 
+	/* A text is kept for one operation in a call, so a new one is announced here. */
+	if (unit->events & (REQUEST | REMEMBER) && !(unit->events & (MARKER | RECALL)) &&
+	    s->talk->operation != unit->operation) {
+		announce(unit->operation, &work->text, s->talk->party.protocol, OPERATION_TEXT);
+		s->talk->operation = unit->operation;
+	}
 	if (unit->events & REQUEST) {
 		first = s->stream->first ? s->stream->first : work->call.now;
 		s->stream->first = 0;
-		/* A text is kept for one operation in a call, so a new one is announced here. */
-		if (!(unit->events & (MARKER | RECALL)) && s->talk->operation != unit->operation) {
-			announce(unit->operation, &work->text, s->talk->party.protocol,
-				 OPERATION_TEXT);
-			s->talk->operation = unit->operation;
-		}
 		if (!record || record->operation != unit->operation || record->first != first ||
 		    record->local != unit->local || record->events != unit->events ||
 		    record->statement != unit->statement || record->body || unit->body)
@@ -361,7 +359,7 @@ static __always_inline bool open_call(struct step *s, struct sock *sk, __u32 len
 		end_of_skip(work, stream);
 		return false;
 	}
-	work->reason = locate(&work->call, length);
+	work->reason = locate(&work->call, length, 0);
 	if (work->reason == SEEN && skip) {
 		pass(&work->call, skip);
 		end_of_skip(work, stream);

@@ -108,9 +108,9 @@ static __always_inline bool printable(__u64 word, __u32 length)
 	return !(((shown - ones * '!') | (shown + ones) | shown) & (ones << 7));
 }
 
-/* The place of the first LF in 64 bytes, of which `n` are valid; -1 if there is none. Not static:
- * verified once. */
-__noinline int find_newline(const struct bytes64 *from, __u32 n)
+/* The place of the first `byte` in 64 bytes, of which `n` are valid; -1 if there is none. Not
+ * static: verified once. */
+__noinline int find_byte(const struct bytes64 *from, __u32 n, __u8 byte)
 {
 	__u64 marks;
 	__u32 at;
@@ -119,7 +119,7 @@ __noinline int find_newline(const struct bytes64 *from, __u32 n)
 		return -1;
 #pragma unroll
 	for (int i = 0; i < 8; i++) {
-		marks = bytes_equal(word_at(from->bytes + 8 * i), '\n');
+		marks = bytes_equal(word_at(from->bytes + 8 * i), byte);
 		if (marks) {
 			at = 8 * i + lowest_marked(marks);
 			return at < n ? (int)at : -1;
@@ -138,7 +138,7 @@ __noinline __u32 line_in_window(const struct window *window, __u32 n)
 	for (__u32 i = 0; i < WINDOW / 64; i++) {
 		if (i * 64 >= n)
 			return 0;
-		at = find_newline((const void *)(window->bytes + i * 64), n - i * 64);
+		at = find_byte((const void *)(window->bytes + i * 64), n - i * 64, '\n');
 		if (at >= 0)
 			return i * 64 + bounded(at, 63) + 1;
 	}

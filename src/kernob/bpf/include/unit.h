@@ -48,7 +48,6 @@ typedef __u32 unaligned_u32;
 
 #define WINDOW 1024
 #define TEXT 1024
-#define TIMED_OUT 256 /* status of a request that no answer is waited for any more */
 
 /* In the order in which they are tried. */
 enum protocol {
@@ -96,16 +95,14 @@ enum unit_event {
 	/* Of a server's direction. Each unit is of the answer to the oldest request, but for: */
 	APART = 1 << 8, /* of no answer: a notice, a push, an interim response */
 	ANSWER = 1 << 9, /* the answer is whole where this unit ends; `status` says how it went */
-	PREPARED = 1 << 10, /* with ANSWER: its operation is remembered under `statement` */
+	PREPARED = 1 << 10, /* with ANSWER: what the client's direction has remembered under the
+			     * request's `local` is remembered under `statement` from now on */
 	UNTIL = 1 << 11, /* requests up to the next MARKER, and that one, get no other answer */
 	TO_CLOSE = 1 << 12, /* the rest of the connection is the answer's body */
 
 	/* Of both. */
 	NAMESPACE = 1 << 16, /* `text` names what the requests from now on are about: a database */
 	ENDS = 1 << 17, /* what follows on this connection can't be read, for a `reason` */
-	/* With REQUEST and with ANSWER: they belong together by `statement`, in whatever order
-	 * they come; each is whole in its unit. */
-	BY_ID = 1 << 18,
 };
 
 struct unit {
@@ -133,6 +130,9 @@ struct parse {
 struct text {
 	__u32 length;
 	__u8 bytes[TEXT + 64];
+	/* Where a loop over it stands. Not on the stack, where the verifier would tell one step from
+	 * the next. */
+	__u64 own[4];
 };
 
 /* Eight bytes, the first the lowest. */
@@ -149,6 +149,11 @@ static __always_inline __u32 be32_at(const __u8 *p)
 static __always_inline __u32 be16_at(const __u8 *p)
 {
 	return (__u32)p[0] << 8 | p[1];
+}
+
+static __always_inline __u32 le16_at(const __u8 *p)
+{
+	return p[0] | (__u32)p[1] << 8;
 }
 
 static __always_inline __u32 le32_at(const __u8 *p)
