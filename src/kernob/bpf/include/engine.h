@@ -9,7 +9,7 @@
 #ifndef KERNOB_ENGINE_H
 #define KERNOB_ENGINE_H
 
-#include "count.h"
+#include "by_id.h"
 
 static __always_inline void copy_pending(struct pending *to, struct pending *from)
 {
@@ -336,7 +336,12 @@ static long apply(__u32 i, struct dropping *context)
 	struct record *record = &work->records[bounded(i, RECORDS - 1)];
 	__u32 events = record->events;
 
-	if (events & ANSWER) {
+	if (events & BY_ID) {
+		if (events & ANSWER)
+			answer_by_id(work, &talk->party, talk->id, record);
+		else
+			ask_by_id(work, &talk->party, talk->id, record);
+	} else if (events & ANSWER) {
 		take_answer(work, talk, record);
 	} else if (events & REQUEST) {
 		if (events & RECALL)

@@ -58,6 +58,8 @@ struct work {
 	struct ahead ahead;
 	struct pending front; /* the engine's copy of the front of the line */
 	struct pending asked;
+	struct awaited awaited;
+	struct party party; /* of a datagram */
 	struct series_key key;
 	struct text text;
 };
@@ -359,7 +361,7 @@ static __always_inline bool open_call(struct step *s, struct sock *sk, __u32 len
 		end_of_skip(work, stream);
 		return false;
 	}
-	work->reason = locate(&work->call, length, 0);
+	work->reason = locate(&work->call, length);
 	if (work->reason == SEEN && skip) {
 		pass(&work->call, skip);
 		end_of_skip(work, stream);

@@ -48,6 +48,7 @@ typedef __u32 unaligned_u32;
 
 #define WINDOW 1024
 #define TEXT 1024
+#define TIMED_OUT 256 /* status of a request that no answer is waited for any more */
 
 /* In the order in which they are tried. */
 enum protocol {
@@ -103,6 +104,9 @@ enum unit_event {
 	/* Of both. */
 	NAMESPACE = 1 << 16, /* `text` names what the requests from now on are about: a database */
 	ENDS = 1 << 17, /* what follows on this connection can't be read, for a `reason` */
+	/* With REQUEST and with ANSWER: they belong together by `statement`, in whatever order
+	 * they come; each is whole in its unit. */
+	BY_ID = 1 << 18,
 };
 
 struct unit {
