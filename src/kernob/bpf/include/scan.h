@@ -9,6 +9,10 @@ struct bytes64 {
 	__u8 bytes[64];
 };
 
+struct bytes32 {
+	__u8 bytes[32];
+};
+
 /* All that may be read of a window. */
 struct window {
 	__u8 bytes[WINDOW + 64];
@@ -149,6 +153,24 @@ __noinline __u32 line_in_window(const struct window *window, __u32 n)
 static __always_inline __u32 line_length(const __u8 *p, __u32 n)
 {
 	return bounded(line_in_window((const void *)p, n), 2 * WINDOW - 1);
+}
+
+/* The length of a line's first word: up to a space or the line's end; 32 if it is longer. Not
+ * static: verified once. */
+__noinline __u32 first_word(const struct bytes32 *line)
+{
+	__u64 word, marks;
+
+	if (!line)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < 32; i += 8) {
+		word = word_at(line->bytes + i);
+		marks = bytes_equal(word, ' ') | bytes_equal(word, '\r') | bytes_equal(word, '\n');
+		if (marks)
+			return i + lowest_marked(marks);
+	}
+	return 32;
 }
 
 #endif

@@ -5,8 +5,9 @@
 
 #include "dns.h"
 #include "http.h"
+#include "memcached.h"
 #include "redis.h"
 
-#define EACH_PROTOCOL(DO) DO(HTTP, http) DO(REDIS, redis) DO(DNS, dns)
+#define EACH_PROTOCOL(DO) DO(HTTP, http) DO(REDIS, redis) DO(MEMCACHED, memcached) DO(DNS, dns)
 
 #endif

@@ -48,11 +48,6 @@ struct redis_head {
 	__u8 bytes[16];
 };
 
-/* What functions get that are not static: each is verified once. */
-struct redis_word {
-	__u8 bytes[REDIS_NAME];
-};
-
 #define REDIS_LENGTH(number) ((number) & 31)
 #define REDIS_VALUE(number) (((number) >> 5) - 1)
 
@@ -95,7 +90,7 @@ __noinline __s64 redis_number(const struct redis_head *head, __u32 n)
  * The name of a command, in capitals, into `text`; "?" if it can't be one. Returns its
  * fingerprint. Not static: verified once.
  */
-__noinline __u64 redis_name(const struct redis_word *word, __u32 length, struct text *text)
+__noinline __u64 redis_name(const struct bytes32 *word, __u32 length, struct text *text)
 {
 	__u64 hash = REDIS, name;
 	__u32 left = length < REDIS_NAME ? length : REDIS_NAME;
@@ -119,28 +114,11 @@ __noinline __u64 redis_name(const struct redis_word *word, __u32 length, struct 
 	return mix(REDIS, '?');
 }
 
-/* The length of a line's first word, REDIS_NAME if it is longer. */
-__noinline __u32 redis_word(const struct redis_word *line)
-{
-	__u64 word, marks;
-
-	if (!line)
-		return 0;
-#pragma unroll
-	for (int i = 0; i < REDIS_NAME; i += 8) {
-		word = word_at(line->bytes + i);
-		marks = bytes_equal(word, ' ') | bytes_equal(word, '\r') | bytes_equal(word, '\n');
-		if (marks)
-			return i + lowest_marked(marks);
-	}
-	return REDIS_NAME;
-}
-
 /* Whether a line is one that only Redis' clients begin with; other names are other protocols', too.
  */
 static __always_inline bool redis_line(const __u8 *p, __u32 n)
 {
-	__u32 length = bounded(redis_word((const void *)p), 63);
+	__u32 length = bounded(first_word((const void *)p), 63);
 	__u64 word;
 
 	if (length >= n || length > 7)
@@ -251,7 +229,7 @@ __noinline int redis_kind(__u64 name, __u32 length)
 enum redis_reply { REDIS_REPLY_OTHER, REDIS_REPLY_ON, REDIS_REPLY_OFF, REDIS_REPLY_SKIP };
 
 /* What CLIENT's arguments at `p` want: REPLY ON, OFF or SKIP. -1 if they go on behind n. */
-__noinline int redis_reply(const struct redis_word *word, __u32 n)
+__noinline int redis_reply(const struct bytes32 *word, __u32 n)
 {
 	const __u64 reply = CHARACTERS('$', '5', '\r', '\n', 'R', 'E', 'P', 'L');
 	__u32 count = n < 8 ? n : 8;
@@ -278,7 +256,7 @@ __noinline int redis_reply(const struct redis_word *word, __u32 n)
 
 /* The number of the database in SELECT's argument at `p`, plus one; 0 if it is none, -1 if it goes
  * on behind n. */
-__noinline int redis_database(const struct redis_word *word, __u32 n)
+__noinline int redis_database(const struct bytes32 *word, __u32 n)
 {
 	__s64 number = redis_number((const void *)word, n);
 	const __u8 *p;
@@ -354,7 +332,7 @@ static __always_inline int redis_inline(struct parse *parse, const __u8 *p, __u3
 		return length <= 2 && own[REDIS_FLAGS] & REDIS_SURE ? TAKEN : ALIEN;
 	if (!(own[REDIS_FLAGS] & REDIS_SURE) && !redis_line(p, n))
 		return ALIEN;
-	unit->operation = redis_name((const void *)p, redis_word((const void *)p), text);
+	unit->operation = redis_name((const void *)p, first_word((const void *)p), text);
 	redis_command(own, 0, p, n, unit, text);
 	if (!length)
 		own[REDIS_FLAGS] |= REDIS_IN_LINE;
@@ -431,7 +409,7 @@ enum redis_first { REDIS_FIRST_OTHER, REDIS_FIRST_MESSAGE, REDIS_FIRST_CONFIRMS 
 
 /* What an array is that begins with this element, and from bit 2 on the element's length; -1 if
  * more has to be seen. */
-__noinline int redis_first(const struct redis_word *word, __u32 n)
+__noinline int redis_first(const struct bytes32 *word, __u32 n)
 {
 	const __u64 message = CHARACTERS('m', 'e', 's', 's', 'a', 'g', 'e', 0);
 	const __u64 subscribe = CHARACTERS('s', 'u', 'b', 's', 'c', 'r', 'i', 'b');
