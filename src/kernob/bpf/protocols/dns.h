@@ -309,6 +309,9 @@ static __always_inline bool dns_begins(const __u8 *p, __u32 n, __u32 response, _
 		return true;
 	if (p[4] >> 7 != response)
 		return false;
+	/* One question. */
+	if ((n > 6 && p[6]) || (n > 7 && p[7] != 1))
+		return false;
 	if (n < 2 + DNS_HEADER)
 		return true;
 	header = dns_header_at(p + 2);
