@@ -9,7 +9,8 @@ tools=(bpftool:bpftool ip:iproute2 openssl:openssl curl:curl setpriv:util-linux 
   nft:nftables prometheus:prometheus victoria-metrics:victoria-metrics podman:podman runc:runc
   busybox:busybox-static ps:procps perl:perl
   qemu-system-x86_64:qemu-system-x86 debootstrap:debootstrap mke2fs:e2fsprogs
-  chromium:chromium faketime:faketime mount:mount systemd-analyze:systemd)
+  chromium:chromium faketime:faketime mount:mount systemd-analyze:systemd
+  redis-server:redis-server redis-benchmark:redis-tools memcached:memcached)
 missing=()
 export PATH=$PATH:/usr/sbin:/sbin
 for tool in "${tools[@]}"; do
