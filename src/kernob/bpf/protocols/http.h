@@ -70,22 +70,19 @@ struct http_head {
 struct http_lines {
 	const __u8 *p;
 	struct http_head *head;
-	__u64 ends; /* of lines, by place in the 64 bytes at `at` */
 	__u32 n;
 	__u32 at;
 	__u32 begin; /* of the line */
 };
 
-/* Which of 64 bytes are LF. Not static, as those that follow: verified once. */
-__noinline __u64 http_ends(const struct bytes64 *from)
+/* Which of 64 bytes are LF. */
+static __always_inline __u64 http_ends(const __u8 *p)
 {
 	__u64 ends = 0;
 
-	if (!from)
-		return 0;
 #pragma unroll
 	for (int i = 0; i < 8; i++)
-		ends |= gathered(bytes_equal_exactly(word_at(from->bytes + 8 * i), '\n')) << 8 * i;
+		ends |= gathered(bytes_equal_exactly(word_at(p + 8 * i), '\n')) << 8 * i;
 	return ends;
 }
 
@@ -169,44 +166,38 @@ __noinline int http_field(const struct window *from, __u32 begin, __u32 length,
 	return 0;
 }
 
-/* Goes to the end of the next line. */
-static long http_line(__u32 i, struct http_lines *lines)
+/* The lines that end in the next 64 bytes. */
+static long http_block(__u32 i, struct http_lines *lines)
 {
 	struct http_head *head = lines->head;
-	__u64 ends = lines->ends, word;
-	__u32 at = lines->at, begin = lines->begin, length;
-	const __u8 *p = lines->p, *line;
+	__u32 at = lines->at, begin = lines->begin, end, left = lines->n - at;
+	const __u8 *p = lines->p;
+	__u64 ends, word;
 
-	if (!ends) {
-		if (i)
-			at += 64;
-		if (at >= lines->n)
+	ends = http_ends(p + bounded(at, WINDOW - 64));
+	if (left < 64)
+		ends &= (1ULL << left) - 1;
+	for (int line = 0; line <= 32 && ends; line++) {
+		end = at + lowest_bit(ends) + 1;
+		ends &= ends - 1;
+		word = word_at(p + bounded(begin, WINDOW - 1));
+		if (!head->first) {
+			head->first = end;
+			if (head->apart)
+				word = 0;
+		}
+		if ((__u8)word == '\n' || (__u16)word == ('\r' | '\n' << 8)) {
+			head->end = end;
 			return 1;
-		lines->at = at;
-		ends = http_ends((const void *)(p + bounded(at, WINDOW - 64)));
-		if (lines->n - at < 64)
-			ends &= (1ULL << (lines->n - at)) - 1;
-		if (!ends)
-			return 0;
+		}
+		word |= HTTP_SMALL;
+		if (word == HTTP_CONTENT_ || word == HTTP_TRANSFER)
+			http_field((const void *)p, begin, end - begin, head);
+		begin = end;
 	}
-	lines->ends = ends & (ends - 1);
-	at += lowest_bit(ends) + 1;
-	lines->begin = at;
-	length = at - begin;
-	if (!head->first) {
-		head->first = at;
-		if (head->apart)
-			return 0;
-	}
-	line = p + bounded(begin, WINDOW - 1);
-	if (length <= 2 && (length == 1 || line[0] == '\r')) {
-		head->end = at;
-		return 1;
-	}
-	word = word_at(line) | HTTP_SMALL;
-	if (word == HTTP_CONTENT_ || word == HTTP_TRANSFER)
-		http_field((const void *)p, begin, length, head);
-	return 0;
+	lines->begin = begin;
+	lines->at = at + 64;
+	return left <= 64;
 }
 
 /* Reads the lines that are there, up to the empty one. */
@@ -217,7 +208,7 @@ __noinline int http_read(const struct window *from, __u32 n, struct http_head *h
 	if (!from || !head || n > WINDOW)
 		return 0;
 	lines.p = from->bytes;
-	bpf_loop(WINDOW + WINDOW / 64, http_line, &lines, 0);
+	bpf_loop(WINDOW / 64, http_block, &lines, 0);
 	if (!head->end)
 		head->rest = lines.begin;
 	return 0;
