@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # command:package
-tools=(bpftool:bpftool ip:iproute2 openssl:openssl curl:curl setpriv:util-linux tmux:tmux
+tools=(bpftool:bpftool nginx:nginx wrk:wrk ip:iproute2 openssl:openssl curl:curl setpriv:util-linux tmux:tmux
   nft:nftables prometheus:prometheus victoria-metrics:victoria-metrics podman:podman runc:runc
   busybox:busybox-static ps:procps perl:perl
   qemu-system-x86_64:qemu-system-x86 debootstrap:debootstrap mke2fs:e2fsprogs
