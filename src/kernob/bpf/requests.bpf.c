@@ -21,9 +21,7 @@
 #include "protocols/all.h"
 
 #define MOST_TRIES 8
-/* Their places in the chains. */
-#define ENGINE PROTOCOLS
-#define DATAGRAM (PROTOCOLS + 1)
+#define DATAGRAM PROTOCOLS /* its place in the chains */
 
 /* Connections that got no storage for their requests. */
 __u64 talks_dropped;
@@ -174,12 +172,61 @@ static __always_inline void datagram(void *ctx, struct sock *sk, __u32 length, i
 	bpf_sk_storage_delete(&datagram_sockets, sk);
 }
 
-/* A protocol's program: the call as records. */
+/* Counts the records of a call, and sees to how it ended. Returns the program to go on with, PLAIN
+ * for none. */
+static __noinline __u32 finish_call(struct work *work, struct talk *talk, struct sock *sk,
+				    int direction)
+{
+	struct dropping context = {.work = work, .talk = talk};
+
+	if (!work || !talk || !sk)
+		return PLAIN;
+	if (work->count == 1)
+		apply(0, &context);
+	else
+		bpf_loop(work->count, apply, &context, 0);
+	work->count = 0;
+	switch (work->ending) {
+	case NO_ROOM:
+		work->going_on = 1;
+		return talk->party.protocol;
+	case NOT_READ:
+		count_unseen(talk, work->reason);
+		lose(work, talk);
+		break;
+	case OVER:
+		count_unseen(talk, work->reason);
+		drop_line(work, talk, UNPAIRED_LOST);
+		give_up(sk);
+		return PLAIN;
+	case NOT_MINE:
+		if (talk->party.agreed) {
+			lose(work, talk);
+			break;
+		}
+		talk->refused |= 1 << (talk->party.protocol & 7);
+		lose(work, talk);
+		talk->streams[0].lost = 0;
+		talk->streams[1].lost = 0;
+		talk->last_direction = !direction;
+		set_stage(sk, NO_PROTOCOL);
+		__sync_lock_test_and_set(&talk->streams[direction & 1].busy, 0);
+		return NO_PROTOCOL;
+	default:
+		if (work->call.at < work->call.filled)
+			put_aside(work, talk, sk, direction);
+	}
+	__sync_lock_test_and_set(&talk->streams[direction & 1].busy, 0);
+	return PLAIN;
+}
+
+/* A protocol's program. */
 static __always_inline void observe(void *ctx, struct sock *sk, __u32 length, int direction,
 				    __u32 hook, void *chain, void *units)
 {
 	struct talk *talk = bpf_sk_storage_get(&talks, sk, 0, 0);
 	struct step s;
+	__u32 next;
 
 	if (!talk)
 		return;
@@ -207,63 +254,15 @@ static __always_inline void observe(void *ctx, struct sock *sk, __u32 length, in
 	if (open_call(&s, sk, length, direction) &&
 	    bpf_loop(MOST_UNITS, units, &s, 0) == MOST_UNITS)
 		s.work->ending = NO_ROOM;
-	bpf_tail_call(ctx, chain, ENGINE);
-}
-
-/* The last program: counts the records. */
-static __always_inline void engine(void *ctx, struct sock *sk, __u32 length, int direction,
-				   __u32 hook, void *chain)
-{
-	struct talk *talk = bpf_sk_storage_get(&talks, sk, 0, 0);
-	struct dropping context = {.work = work_of(hook), .talk = talk};
-	struct work *work = context.work;
-	__u32 again = PLAIN;
-
-	if (!talk || !work)
+	next = finish_call(s.work, talk, sk, direction);
+	if (next == PLAIN)
 		return;
-	bpf_loop(work->count, apply, &context, 0);
-	work->count = 0;
-	switch (work->ending) {
-	case NO_ROOM:
-		work->going_on = 1;
-		again = talk->party.protocol;
-		break;
-	case NOT_READ:
-		count_unseen(talk, work->reason);
-		lose(work, talk);
-		break;
-	case OVER:
-		count_unseen(talk, work->reason);
-		drop_line(work, talk, UNPAIRED_LOST);
-		give_up(sk);
-		return;
-	case NOT_MINE:
-		if (talk->party.agreed) {
-			lose(work, talk);
-			break;
-		}
-		talk->refused |= 1 << (talk->party.protocol & 7);
-		lose(work, talk);
-		talk->streams[0].lost = 0;
-		talk->streams[1].lost = 0;
-		again = NO_PROTOCOL;
-		talk->last_direction = !direction;
-		set_stage(sk, NO_PROTOCOL);
-		break;
-	default:
-		if (work->call.at < work->call.filled)
-			put_aside(work, talk, sk, direction);
-	}
-	if (again == PLAIN || again == NO_PROTOCOL)
-		__sync_lock_test_and_set(&talk->streams[direction].busy, 0);
-	if (again == PLAIN)
-		return;
-	bpf_tail_call(ctx, chain, again);
+	bpf_tail_call(ctx, chain, next);
 	/* As many as the kernel allows in a row: the rest of this call is not looked at. */
-	work->going_on = 0;
+	s.work->going_on = 0;
 	count_unseen(talk, UNSEEN_UNITS);
-	lose(work, talk);
-	__sync_lock_test_and_set(&talk->streams[direction].busy, 0);
+	lose(s.work, talk);
+	__sync_lock_test_and_set(&s.stream->busy, 0);
 }
 
 /* One program for each hook, and what it does. */
@@ -317,7 +316,6 @@ static __always_inline void engine(void *ctx, struct sock *sk, __u32 length, int
 	PROGRAMS(name)
 
 PROGRAMS(start)
-PROGRAMS(engine)
 PROGRAMS(datagram)
 EACH_PROTOCOL(PROTOCOL)
 

@@ -56,8 +56,7 @@ _SHARED: Final = (
     *("send_chain", "receive_chain", "page_chain"),
 )
 _START: Final = 0
-_ENGINE: Final = len(PROTOCOLS)
-_DATAGRAM: Final = _ENGINE + 1
+_DATAGRAM: Final = len(PROTOCOLS)
 _SWEEP: Final = "sweep"
 """The iterator that counts requests which nobody answers, and forgets them."""
 _CHAINS: Final = {
@@ -146,12 +145,11 @@ class KernelRequests:
         )
         requests.load()
         self.missing: Mapping[str, str] = requests.failures
-        for part in ("start", "engine"):
-            for hook in self._hooks:
-                name = f"{part}_{hook}"
-                if name in self.missing:
-                    reason = self.missing[name].splitlines()[0]
-                    raise KernelError(f"this kernel refuses the program {name}: {reason}")
+        for hook in self._hooks:
+            name = f"start_{hook}"
+            if name in self.missing:
+                reason = self.missing[name].splitlines()[0]
+                raise KernelError(f"this kernel refuses the program {name}: {reason}")
 
     def _attach(self) -> None:
         maps, programs = self._object.maps, self._object.programs
@@ -174,7 +172,6 @@ class KernelRequests:
         # The first program last: until it is there, nothing is looked at.
         for number, part in (
             *enumerate(PROTOCOLS[1:], 1),
-            (_ENGINE, "engine"),
             (_DATAGRAM, "datagram"),
             (_START, "start"),
         ):

@@ -66,7 +66,7 @@ static __noinline int ask_by_id(struct work *work, struct party *party, __u64 ta
 	work->front.bytes = record->bytes;
 	work->front.body = record->body;
 	work->front.count = 1;
-	count_requests(work, party, &answer, 1, last);
+	count_requests(work, party, &work->front, &answer, last);
 	return 0;
 }
 
@@ -118,7 +118,7 @@ static __noinline int answer_by_id(struct work *work, struct party *party, __u64
 	if (bpf_map_delete_elem(&awaited, &key))
 		add_unpaired(party->protocol, UNPAIRED_NO_REQUEST, 1);
 	else
-		count_requests(work, party, record, 1, work->call.now);
+		count_requests(work, party, &work->front, record, work->call.now);
 	return 0;
 }
 

@@ -115,19 +115,18 @@ static __always_inline void count_duration(struct series *row, __u64 ns, __u32 c
 	__sync_fetch_and_add(&row->sum, ns * count);
 }
 
-/* Counts `count` requests like `asked` that all have the answer `answer`, whole at `last`. */
-__noinline int count_requests(struct work *work, struct party *party, struct record *answer,
-			      __u32 count, __u64 last)
+/* Counts requests of the run `asked`: as many as have the answer `answer`, whole at `last`. */
+__noinline int count_requests(struct work *work, struct party *party, struct pending *asked,
+			      struct record *answer, __u64 last)
 {
-	struct pending *asked;
 	struct series *row;
 	__u64 ns, first;
-	__u32 status;
+	__u32 status, count;
 	bool pieces;
 
-	if (!work || !party || !answer)
+	if (!work || !party || !asked || !answer)
 		return 0;
-	asked = &work->front;
+	count = answer->count;
 	status = answer->status;
 	party->agreed = 1;
 	ns = last > asked->start ? last - asked->start : 0;

@@ -3,90 +3,84 @@
  * From records to counted requests: which answer is whose.
  *
  * Requests stand in line as runs of equal ones, answers take from the front of the line. Two
- * processors may be at the two directions of a connection at the same time: the line is behind the
- * lock, everything else belongs to one direction.
+ * processors may be at the two directions of a connection at the same time: the client's direction
+ * only puts in line (`tail`), the server's only takes (`head`), and no lock is needed. The lock is
+ * for the answers that come too early.
  */
 #ifndef KERNOB_ENGINE_H
 #define KERNOB_ENGINE_H
 
 #include "by_id.h"
+#include "count.h"
 
-static __always_inline void copy_pending(struct pending *to, struct pending *from)
+static __always_inline bool nobody_waits(struct talk *talk)
 {
-	to->operation = from->operation;
-	to->start = from->start;
-	to->bytes = from->bytes;
-	to->body = from->body;
-	to->count = from->count;
-	to->local = from->local;
-	to->index = from->index;
-	to->marker = from->marker;
+	return talk->head == *(volatile __u32 *)&talk->tail;
 }
 
-/*
- * Takes up to `count` requests from the front of the line; `work` gets a copy of their run as it
- * was. Returns how many: 0 if nobody waits.
- */
-static __noinline __u32 take_front(struct work *work, struct talk *talk, __u32 count)
+/* The front of the line; none if nobody waits, or if there was no room for it. */
+static __always_inline struct pending *front(struct talk *talk)
 {
-	struct flight_key key = {};
-	struct pending *slot;
-	bool any, spilled, whole;
+	struct pending *slot = &talk->slots[talk->head & (SLOTS - 1)];
+	struct flight_key key;
 
-	if (!work || !talk)
-		return 0;
-	bpf_spin_lock(&talk->lock);
-	any = talk->head != talk->tail;
+	if (slot->index == talk->head + 1)
+		return slot;
+	key.talk = talk->id;
 	key.id = talk->head + 1;
-	slot = &talk->slots[talk->head & (SLOTS - 1)];
-	spilled = slot->index != talk->head + 1;
-	if (any && !spilled) {
-		copy_pending(&work->front, slot);
-		if (count >= slot->count) {
-			talk->head++;
-		} else {
-			slot->bytes -= slot->bytes / slot->count * count;
-			slot->count -= count;
-		}
-	}
-	bpf_spin_unlock(&talk->lock);
-	if (!any)
-		return 0;
-	if (spilled) {
-		key.talk = talk->id;
-		slot = bpf_map_lookup_elem(&in_flight, &key);
-		whole = !slot || count >= slot->count;
-		if (slot) {
-			copy_pending(&work->front, slot);
-			slot->bytes -= slot->bytes / (slot->count | 1) * count;
-			slot->count -= count;
-		} else {
-			/* There was no room for it. */
-			work->front.count = 0;
-			work->front.marker = 0;
-		}
-		if (whole) {
-			bpf_map_delete_elem(&in_flight, &key);
-			bpf_spin_lock(&talk->lock);
-			talk->head++;
-			bpf_spin_unlock(&talk->lock);
-		}
-	}
-	return count < work->front.count ? count : work->front.count;
+	return bpf_map_lookup_elem(&in_flight, &key);
 }
 
-/* Nobody waits for these answers: their requests' own program may not have run yet. Returns
- * whether they have come this moment. */
-static __noinline bool keep_early(struct talk *talk, struct record *answer, __u64 now)
+/* Takes `count` requests from the front of the line: all of its first run, if that has no more. */
+static __always_inline void advance(struct talk *talk, struct pending *first, __u32 count)
+{
+	struct flight_key key;
+
+	if (first && count < first->count) {
+		__sync_fetch_and_add(&first->bytes, -(first->bytes / first->count * count));
+		first->count -= count;
+		return;
+	}
+	if (talk->slots[talk->head & (SLOTS - 1)].index != talk->head + 1) {
+		key.talk = talk->id;
+		key.id = talk->head + 1;
+		bpf_map_delete_elem(&in_flight, &key);
+	}
+	/* The slot is free from here on. */
+	__sync_lock_test_and_set(&talk->head, talk->head + 1);
+}
+
+/* Counts answers of the front of the line. Returns how many there was a request for. */
+static __noinline __u32 pair(struct work *work, struct talk *talk, struct record *answer,
+			     __u64 last)
+{
+	struct pending *first;
+	__u32 count;
+
+	if (!work || !talk || !answer || nobody_waits(talk))
+		return 0;
+	first = front(talk);
+	count = answer->count;
+	if (first && first->count) {
+		if (count > first->count)
+			count = first->count;
+		answer->count = count;
+		count_requests(work, &talk->party, first, answer, last);
+	}
+	advance(talk, first, count);
+	return count;
+}
+
+/* Nobody waits for these answers: their requests' own program may not have run yet. */
+static __noinline int keep_early(struct talk *talk, struct record *answer, __u64 now)
 {
 	struct early *early;
-	bool kept = false, asked;
+	bool kept = false;
 
 	if (!talk || !answer)
-		return false;
+		return 0;
 	bpf_spin_lock(&talk->lock);
-	asked = talk->head != talk->tail;
-	if (!asked && talk->early_count < EARLY) {
+	if (talk->early_count < EARLY) {
 		early = &talk->early[talk->early_count & (EARLY - 1)];
 		early->first = answer->first;
 		early->last = now;
@@ -98,9 +92,59 @@ static __noinline bool keep_early(struct talk *talk, struct record *answer, __u6
 		kept = true;
 	}
 	bpf_spin_unlock(&talk->lock);
-	if (!kept && !asked)
+	/* To be seen by others before the caller looks at the line again. */
+	__sync_fetch_and_add(&talk->early_count, 0);
+	if (!kept)
 		count_unpaired(talk, UNPAIRED_NO_REQUEST, answer->count);
-	return asked;
+	return 0;
+}
+
+/* The oldest answer that came too early. Returns when, 0 if there is none. */
+static __noinline __u64 next_early(struct talk *talk, struct record *answer)
+{
+	struct early *early;
+	__u64 last = 0;
+
+	if (!talk || !answer)
+		return 0;
+	bpf_spin_lock(&talk->lock);
+	if (talk->early_count) {
+		early = &talk->early[0];
+		last = early->last;
+		answer->first = early->first;
+		answer->bytes = early->bytes;
+		answer->body = early->body;
+		answer->status = early->status;
+		answer->count = early->count;
+		talk->early[0] = talk->early[1];
+		talk->early[1] = talk->early[2];
+		talk->early[2] = talk->early[3];
+		talk->early_count--;
+	}
+	bpf_spin_unlock(&talk->lock);
+	return last;
+}
+
+/*
+ * Their requests have come: both directions may have seen each other too late, so whoever is at the
+ * server's next looks again. Its program alone takes from the line.
+ */
+static __noinline int settle_early(struct work *work, struct talk *talk)
+{
+	struct record answer = {};
+	__u64 last;
+
+	if (!work || !talk)
+		return 0;
+	for (int i = 0; i < EARLY; i++) {
+		if (nobody_waits(talk))
+			break;
+		last = next_early(talk, &answer);
+		if (!last)
+			break;
+		pair(work, talk, &answer, last);
+	}
+	return 0;
 }
 
 static __always_inline void remember(struct talk *talk, __u64 statement, __u64 operation)
@@ -118,26 +162,36 @@ static __always_inline __u64 recall(struct talk *talk, __u64 statement)
 	return operation ? *operation : 0;
 }
 
+/* The statement that the front of the line has prepared. */
+static __always_inline void remember_prepared(struct talk *talk, __u64 statement)
+{
+	struct pending *first = front(talk);
+
+	if (first)
+		remember(talk, statement, recall(talk, first->local));
+}
+
 static __always_inline void take_answer(struct work *work, struct talk *talk, struct record *answer)
 {
-	__u32 taken = take_front(work, talk, answer->count);
+	__u32 count = answer->count, paired;
 
-	if (!taken) {
+	if (*(volatile __u32 *)&talk->early_count)
+		settle_early(work, talk);
+	if (nobody_waits(talk)) {
 		if (!talk->tail && !talk->party.agreed) {
-			count_unpaired(talk, UNPAIRED_BEFORE, answer->count);
+			count_unpaired(talk, UNPAIRED_BEFORE, count);
 			return;
 		}
-		if (!keep_early(talk, answer, work->call.now))
-			return;
-		taken = take_front(work, talk, answer->count);
-		if (!taken)
-			return;
+		keep_early(talk, answer, work->call.now);
+		if (!nobody_waits(talk))
+			settle_early(work, talk);
+		return;
 	}
 	if (answer->events & PREPARED)
-		remember(talk, answer->statement, recall(talk, work->front.local));
-	count_requests(work, &talk->party, answer, taken, work->call.now);
-	if (taken < answer->count)
-		count_unpaired(talk, UNPAIRED_NO_REQUEST, answer->count - taken);
+		remember_prepared(talk, answer->statement);
+	paired = pair(work, talk, answer, work->call.now);
+	if (paired < count)
+		count_unpaired(talk, UNPAIRED_NO_REQUEST, count - paired);
 }
 
 struct dropping {
@@ -146,17 +200,34 @@ struct dropping {
 	__u32 count;
 };
 
-static long drop_run(__u32 i, struct dropping *dropping)
+/* Takes the front of the line away. Returns whether there was one; `dropping` counts it. */
+static __always_inline bool drop_run(struct dropping *dropping, bool *marker)
 {
 	struct talk *talk = dropping->talk;
-	__u32 taken;
+	struct pending *first;
 
-	if (*(volatile __u32 *)&talk->head == *(volatile __u32 *)&talk->tail)
-		return 1;
-	taken = take_front(dropping->work, talk, 0x7fffffff);
-	if (!dropping->work->front.marker)
-		dropping->count += taken;
-	return 0;
+	if (nobody_waits(talk))
+		return false;
+	first = front(talk);
+	*marker = first && first->marker;
+	if (first && !first->marker)
+		dropping->count += first->count;
+	advance(talk, 0, 0);
+	return true;
+}
+
+static long drop_any(__u32 i, struct dropping *dropping)
+{
+	bool marker;
+
+	return !drop_run(dropping, &marker);
+}
+
+static long drop_until_marker(__u32 i, struct dropping *dropping)
+{
+	bool marker;
+
+	return !drop_run(dropping, &marker) || marker;
 }
 
 #define MOST_IN_LINE 65536
@@ -168,9 +239,8 @@ static __noinline int drop_line(struct work *work, struct talk *talk, __u32 reas
 
 	if (!work || !talk)
 		return 0;
-	bpf_loop(MOST_IN_LINE, drop_run, &dropping, 0);
+	bpf_loop(MOST_IN_LINE, drop_any, &dropping, 0);
 	bpf_spin_lock(&talk->lock);
-	talk->head = talk->tail;
 	talk->early_count = 0;
 	bpf_spin_unlock(&talk->lock);
 	count_unpaired(talk, reason, dropping.count);
@@ -190,143 +260,92 @@ static __always_inline void end_answer(struct work *work, struct talk *talk, str
 	answer.status = stream->status;
 	answer.count = 1;
 	talk->party.shared = 0; /* whoever began it: this may run in anybody's name */
-	if (take_front(work, talk, 1))
-		count_requests(work, &talk->party, &answer, 1, stream->last);
-	else
+	if (!pair(work, talk, &answer, stream->last))
 		count_unpaired(talk, UNPAIRED_BEFORE, 1);
 }
 
 /* The connection is gone. */
 static __always_inline void end_talk(struct work *work, struct talk *talk)
 {
+	settle_early(work, talk);
 	end_answer(work, talk, &talk->streams[0]);
 	end_answer(work, talk, &talk->streams[1]);
 	drop_line(work, talk, UNPAIRED_CLOSED);
 }
 
-static long drop_one(__u32 i, struct dropping *dropping)
-{
-	struct work *work = dropping->work;
-	__u32 taken = take_front(work, dropping->talk, 0x7fffffff);
-
-	if (!taken)
-		return 1;
-	if (work->front.marker)
-		return 1;
-	count_unpaired(dropping->talk, UNPAIRED_SKIPPED, taken);
-	return 0;
-}
-
-/* Answers of this request that came before it. Returns whether there were some. */
+/* An answer of this request that came before it. Returns whether there was one. */
 static __always_inline bool take_early(struct work *work, struct talk *talk, struct record *asked)
 {
 	struct record answer = {};
-	struct early *early;
-	__u64 last = 0;
-	__u32 count;
-	bool any = false;
+	__u64 last = next_early(talk, &answer);
 
-	bpf_spin_lock(&talk->lock);
-	if (talk->early_count) {
-		early = &talk->early[0];
-		last = early->last;
-		answer.first = early->first;
-		answer.bytes = early->bytes;
-		answer.body = early->body;
-		answer.status = early->status;
-		answer.count = early->count;
-		talk->early[0] = talk->early[1];
-		talk->early[1] = talk->early[2];
-		talk->early[2] = talk->early[3];
-		talk->early_count--;
-		any = true;
-	}
-	bpf_spin_unlock(&talk->lock);
-	if (!any)
+	if (!last)
 		return false;
 	if (work->call.now - last > EARLY_NS || asked->events & MARKER) {
 		count_unpaired(talk, UNPAIRED_NO_REQUEST, answer.count);
 		return true;
 	}
-	count = answer.count < asked->count ? answer.count : asked->count;
+	if (answer.count > asked->count)
+		answer.count = asked->count;
 	work->front.operation = asked->operation;
 	work->front.start = asked->first;
 	work->front.bytes = asked->bytes;
 	work->front.body = asked->body;
 	work->front.count = asked->count;
-	count_requests(work, &talk->party, &answer, count, last);
-	asked->count -= count;
+	count_requests(work, &talk->party, &work->front, &answer, last);
+	asked->count -= answer.count;
 	return true;
 }
 
-/* Puts a run of requests in line. */
-static __noinline int put_in_line(struct work *work, struct talk *talk, struct record *record)
+static __always_inline void to_pending(struct pending *pending, struct record *record, __u32 index)
 {
-	struct flight_key key = {};
-	struct pending *slot;
-	bool in_line = false;
-
-	if (!work || !talk || !record)
-		return 0;
-	bpf_spin_lock(&talk->lock);
-	key.id = talk->tail + 1;
-	if (talk->tail - talk->head < SLOTS) {
-		slot = &talk->slots[talk->tail & (SLOTS - 1)];
-		slot->operation = record->operation;
-		slot->start = record->first;
-		slot->bytes = record->bytes;
-		slot->body = record->body;
-		slot->count = record->count;
-		slot->local = record->local;
-		slot->marker = record->events & MARKER;
-		slot->index = talk->tail + 1;
-		talk->tail++;
-		in_line = true;
-	}
-	bpf_spin_unlock(&talk->lock);
-	if (in_line)
-		return 0;
-	key.talk = talk->id;
-	work->asked.operation = record->operation;
-	work->asked.start = record->first;
-	work->asked.bytes = record->bytes;
-	work->asked.body = record->body;
-	work->asked.count = record->count;
-	work->asked.local = record->local;
-	work->asked.marker = record->events & MARKER;
-	work->asked.index = key.id;
-	if (bpf_map_update_elem(&in_flight, &key, &work->asked, BPF_ANY))
-		count_unpaired(talk, UNPAIRED_FULL, record->count);
-	bpf_spin_lock(&talk->lock);
-	talk->tail++;
-	bpf_spin_unlock(&talk->lock);
-	return 0;
+	pending->operation = record->operation;
+	pending->start = record->first;
+	pending->bytes = record->bytes;
+	pending->body = record->body;
+	pending->count = record->count;
+	pending->local = record->local;
+	pending->marker = record->events & MARKER;
+	pending->index = index;
 }
 
-/* More of the latest request, which is in line already. */
+/* Puts a run of requests in line. */
+static __always_inline void put_in_line(struct work *work, struct talk *talk, struct record *record)
+{
+	struct flight_key key;
+	__u32 tail = talk->tail;
+
+	if (tail - *(volatile __u32 *)&talk->head < SLOTS) {
+		to_pending(&talk->slots[tail & (SLOTS - 1)], record, tail + 1);
+	} else {
+		key.talk = talk->id;
+		key.id = tail + 1;
+		to_pending(&work->front, record, tail + 1);
+		if (bpf_map_update_elem(&in_flight, &key, &work->front, BPF_ANY))
+			count_unpaired(talk, UNPAIRED_FULL, record->count);
+	}
+	/* From here on the other direction sees it. */
+	__sync_lock_test_and_set(&talk->tail, tail + 1);
+}
+
+/* More of the latest request, which is in line already, if it still is. */
 static __always_inline void more_of_request(struct talk *talk, struct record *record)
 {
-	struct flight_key key = {};
-	struct pending *slot;
-	bool spilled;
+	struct flight_key key;
+	struct pending *last;
 
-	bpf_spin_lock(&talk->lock);
-	key.id = talk->tail;
-	slot = &talk->slots[(talk->tail - 1) & (SLOTS - 1)];
-	spilled = slot->index != talk->tail;
-	if (talk->tail != talk->head && !spilled) {
-		slot->bytes += record->bytes;
-		slot->body += record->body;
-	}
-	bpf_spin_unlock(&talk->lock);
-	if (!spilled)
+	if (*(volatile __u32 *)&talk->head == talk->tail)
 		return;
-	key.talk = talk->id;
-	slot = bpf_map_lookup_elem(&in_flight, &key);
-	if (slot) {
-		slot->bytes += record->bytes;
-		slot->body += record->body;
+	last = &talk->slots[(talk->tail - 1) & (SLOTS - 1)];
+	if (last->index != talk->tail) {
+		key.talk = talk->id;
+		key.id = talk->tail;
+		last = bpf_map_lookup_elem(&in_flight, &key);
+		if (!last)
+			return;
 	}
+	__sync_fetch_and_add(&last->bytes, record->bytes);
+	__sync_fetch_and_add(&last->body, record->body);
 }
 
 static long apply(__u32 i, struct dropping *context)
@@ -353,14 +372,17 @@ static long apply(__u32 i, struct dropping *context)
 			return 0;
 		}
 		for (int early = 0; early < EARLY && record->count; early++) {
-			if (!*(volatile __u8 *)&talk->early_count ||
+			/* Of those that are in line already, they are the server's program's. */
+			if (!*(volatile __u32 *)&talk->early_count || !nobody_waits(talk) ||
 			    !take_early(work, talk, record))
 				break;
 		}
 		if (record->count)
 			put_in_line(work, talk, record);
 	} else if (events & UNTIL) {
-		bpf_loop(4096, drop_one, context, 0);
+		context->count = 0;
+		bpf_loop(4096, drop_until_marker, context, 0);
+		count_unpaired(talk, UNPAIRED_SKIPPED, context->count);
 		talk->party.agreed = 1;
 	} else if (events & REMEMBER) {
 		remember(talk, record->statement, record->operation);

@@ -2,9 +2,9 @@
 /*
  * From one call to records: what was asked and what was answered in it.
  *
- * This is all that a protocol's program does. The records go to the engine, which is a program of
- * its own: so the verifier sees it once and not with every protocol. Equal requests in a row are
- * one record with a count, and so are equal answers to requests of one run.
+ * The records go to the engine when the call has been read, or when they are full: so the loop over
+ * units, which the verifier looks at closest, holds nothing of it. Equal requests in a row are one
+ * record with a count, and so are equal answers to requests of one run.
  */
 #ifndef KERNOB_RECORDS_H
 #define KERNOB_RECORDS_H
@@ -56,8 +56,7 @@ struct work {
 	__u8 reason;
 	__u8 going_on; /* the block and the place in it are those of an earlier run */
 	struct ahead ahead;
-	struct pending front; /* the engine's copy of the front of the line */
-	struct pending asked;
+	struct pending front; /* for requests that are not in line */
 	struct awaited awaited;
 	struct party party; /* of a datagram */
 	struct series_key key;

@@ -78,10 +78,10 @@ struct party {
 };
 
 struct talk {
-	struct bpf_spin_lock lock; /* of head, tail, slots and early */
+	struct bpf_spin_lock lock; /* of early */
 	__u32 head; /* number of the oldest request without an answer */
 	__u32 tail; /* of the next request */
-	__u8 early_count;
+	__u32 early_count;
 	__u8 tries; /* at finding the protocol */
 	__u8 last_direction;
 	__u8 refused; /* protocols that it has proved not to be, by bit */

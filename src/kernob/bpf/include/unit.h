@@ -134,8 +134,8 @@ struct parse {
 struct text {
 	__u32 length;
 	__u8 bytes[TEXT + 64];
-	/* Where a loop over it stands. Not on the stack, where the verifier would tell one step from
-	 * the next. */
+	/* Where a loop over it stands. Not on the stack, where the verifier would tell one step
+	 * from the next. */
 	__u64 own[4];
 };
 
