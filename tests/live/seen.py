@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -53,6 +54,7 @@ class Seen:
 
     def __init__(self, source: KernelRequests) -> None:
         self._source = source
+        self._keys, self._texts = _TOLD.setdefault(source, ({}, {}))
         self._rows: NDArray[Any] | None = None
         self._read()
         assert self._rows is not None
@@ -63,9 +65,9 @@ class Seen:
     def _read(self) -> None:
         reading = self._source.read()
         for text in reading.texts:
-            _TEXTS[text.fingerprint] = text.text
+            self._texts[text.fingerprint] = text.text
         for number, key in zip(reading.numbers.tolist(), reading.keys, strict=True):
-            _KEYS[number] = key.copy()
+            self._keys[number] = key.copy()
         self._rows = reading.rows
 
     def rows(self, **wanted: object) -> list[Row]:
@@ -73,7 +75,7 @@ class Seen:
         self._read()
         assert self._rows is not None
         found = []
-        for number, key in _KEYS.items():
+        for number, key in self._keys.items():
             buckets = self._rows["buckets"][number] - self._before["buckets"][number]
             if not buckets.any():
                 continue
@@ -83,8 +85,8 @@ class Seen:
                 side=SIDES[int(key["side"])],
                 port=int(key["port"]),
                 protocol=PROTOCOLS[int(key["protocol"])],
-                operation=_TEXTS.get(int(key["operation"]), ""),
-                namespace=_TEXTS.get(int(key["namespace"]), "") if key["namespace"] else "",
+                operation=self._texts.get(int(key["operation"]), ""),
+                namespace=self._texts.get(int(key["namespace"]), "") if key["namespace"] else "",
                 status=int(key["status"]),
                 kind=KINDS[int(key["kind"])],
                 count=int(buckets.sum()),
@@ -120,6 +122,7 @@ class Seen:
         return dict(Counter(self._source.unseen()) - self._unseen)
 
 
-# Of the one source that all tests share: a row is told once.
-_KEYS: dict[int, Any] = {}
-_TEXTS: dict[int, str] = {}
+# Rows' keys and texts of each source, which tells them once.
+_TOLD: WeakKeyDictionary[KernelRequests, tuple[dict[int, Any], dict[int, str]]] = (
+    WeakKeyDictionary()
+)
