@@ -243,7 +243,8 @@ def test_what_is_refused_of_servers(stream: bytes) -> None:
 
 def test_detection() -> None:
     for stream in (b"get k\r\n", b"set k 0 0 1\r\nx\r\n", b"mg k v\r\n", b"version\r\n"):
-        assert asks("memcached", stream)
+        assert all(asks("memcached", stream[:end]) for end in range(1, len(stream)))
+    assert not asks("memcached", b"getting")
     assert asks("memcached", packet(GET, b"k"))
     assert asks("memcached", b"delete key\r\n")
     assert not asks("memcached", b"delete 17\r\n")

@@ -223,6 +223,42 @@ static __always_inline bool memcached_noreply(const __u8 *p, __u32 length)
 	return word_at(p + bounded(end - 8, WINDOW - 1)) == noreply;
 }
 
+/* What commands begin with: each is a first word, or the first bytes of a longer one. */
+static const __u64 memcached_words[] = {
+	CHARACTERS('g', 'e', 't', 's', 0, 0, 0, 0),
+	CHARACTERS('s', 'e', 't', 0, 0, 0, 0, 0),
+	CHARACTERS('a', 'd', 'd', 0, 0, 0, 0, 0),
+	CHARACTERS('m', 'g', 0, 0, 0, 0, 0, 0),
+	CHARACTERS('m', 's', 0, 0, 0, 0, 0, 0),
+	CHARACTERS('m', 'd', 0, 0, 0, 0, 0, 0),
+	CHARACTERS('m', 'a', 0, 0, 0, 0, 0, 0),
+	CHARACTERS('m', 'n', 0, 0, 0, 0, 0, 0),
+	CHARACTERS('m', 'e', 0, 0, 0, 0, 0, 0),
+	CHARACTERS('g', 'a', 't', 's', 0, 0, 0, 0),
+	CHARACTERS('c', 'a', 's', 0, 0, 0, 0, 0),
+	CHARACTERS('i', 'n', 'c', 'r', 0, 0, 0, 0),
+	CHARACTERS('d', 'e', 'c', 'r', 0, 0, 0, 0),
+	CHARACTERS('t', 'o', 'u', 'c', 'h', 0, 0, 0),
+	CHARACTERS('s', 't', 'a', 't', 's', 0, 0, 0),
+	CHARACTERS('d', 'e', 'l', 'e', 't', 'e', 0, 0),
+	CHARACTERS('a', 'p', 'p', 'e', 'n', 'd', 0, 0),
+	CHARACTERS('p', 'r', 'e', 'p', 'e', 'n', 'd', 0),
+	CHARACTERS('r', 'e', 'p', 'l', 'a', 'c', 'e', 0),
+	CHARACTERS('v', 'e', 'r', 's', 'i', 'o', 'n', 0),
+	CHARACTERS('f', 'l', 'u', 's', 'h', '_', 'a', 'l'),
+};
+
+/* Whether all that is there of a word may become a command. Not static: verified once. */
+__noinline int memcached_may_be(__u64 word, __u32 n)
+{
+#pragma unroll
+	for (__u32 i = 0; i < sizeof(memcached_words) / sizeof(*memcached_words); i++) {
+		if (first_bytes(memcached_words[i], n) == word)
+			return 1;
+	}
+	return 0;
+}
+
 static __always_inline bool memcached_asks(const __u8 *p, __u32 n)
 {
 	__u32 length;
@@ -232,8 +268,8 @@ static __always_inline bool memcached_asks(const __u8 *p, __u32 n)
 		return (n < 2 || p[1] < MEMCACHED_OPCODES) && (n < 6 || !p[5]) &&
 		       (n < 12 || be32_at(p + 8) >= be16_at(p + 2) + p[4]);
 	length = bounded(first_word((const void *)p), 63);
-	if (length >= n || length > 14)
-		return false;
+	if (length >= n)
+		return memcached_may_be(first_bytes(word_at(p), n), n);
 	kind = memcached_kind(first_bytes(word_at(p), length), length);
 	if (!memcached_begins(kind))
 		return false;
