@@ -131,7 +131,6 @@ static __noinline __u64 next_early(struct talk *talk, struct record *answer)
  */
 static __noinline int settle_early(struct work *work, struct talk *talk)
 {
-	struct record answer = {};
 	__u64 last;
 
 	if (!work || !talk)
@@ -139,10 +138,10 @@ static __noinline int settle_early(struct work *work, struct talk *talk)
 	for (int i = 0; i < EARLY; i++) {
 		if (nobody_waits(talk))
 			break;
-		last = next_early(talk, &answer);
+		last = next_early(talk, &work->early);
 		if (!last)
 			break;
-		pair(work, talk, &answer, last);
+		pair(work, talk, &work->early, last);
 	}
 	return 0;
 }
@@ -250,17 +249,17 @@ static __noinline int drop_line(struct work *work, struct talk *talk, __u32 reas
 /* An answer that lasts until the connection ends: it does. */
 static __always_inline void end_answer(struct work *work, struct talk *talk, struct stream *stream)
 {
-	struct record answer = {};
+	struct record *answer = &work->early;
 
 	if (!(stream->events & TO_CLOSE))
 		return;
-	answer.first = stream->first;
-	answer.bytes = stream->bytes - stream->skip;
-	answer.body = stream->body - stream->skip;
-	answer.status = stream->status;
-	answer.count = 1;
+	answer->first = stream->first;
+	answer->bytes = stream->bytes - stream->skip;
+	answer->body = stream->body - stream->skip;
+	answer->status = stream->status;
+	answer->count = 1;
 	talk->party.shared = 0; /* whoever began it: this may run in anybody's name */
-	if (!pair(work, talk, &answer, stream->last))
+	if (!pair(work, talk, answer, stream->last))
 		count_unpaired(talk, UNPAIRED_BEFORE, 1);
 }
 
@@ -276,24 +275,24 @@ static __always_inline void end_talk(struct work *work, struct talk *talk)
 /* An answer of this request that came before it. Returns whether there was one. */
 static __always_inline bool take_early(struct work *work, struct talk *talk, struct record *asked)
 {
-	struct record answer = {};
-	__u64 last = next_early(talk, &answer);
+	struct record *answer = &work->early;
+	__u64 last = next_early(talk, answer);
 
 	if (!last)
 		return false;
 	if (work->call.now - last > EARLY_NS || asked->events & MARKER) {
-		count_unpaired(talk, UNPAIRED_NO_REQUEST, answer.count);
+		count_unpaired(talk, UNPAIRED_NO_REQUEST, answer->count);
 		return true;
 	}
-	if (answer.count > asked->count)
-		answer.count = asked->count;
+	if (answer->count > asked->count)
+		answer->count = asked->count;
 	work->front.operation = asked->operation;
 	work->front.start = asked->first;
 	work->front.bytes = asked->bytes;
 	work->front.body = asked->body;
 	work->front.count = asked->count;
-	count_requests(work, &talk->party, &work->front, &answer, last);
-	asked->count -= answer.count;
+	count_requests(work, &talk->party, &work->front, answer, last);
+	asked->count -= answer->count;
 	return true;
 }
 

@@ -57,6 +57,7 @@ struct work {
 	__u8 going_on; /* the block and the place in it are those of an earlier run */
 	struct ahead ahead;
 	struct pending front; /* for requests that are not in line */
+	struct record early; /* for answers that did not come from this call */
 	struct awaited awaited;
 	struct party party; /* of a datagram */
 	struct series_key key;

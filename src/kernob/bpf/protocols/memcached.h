@@ -55,7 +55,7 @@ enum memcached_kind {
 
 /* The binary protocol's commands; where text has the same one, by its name. */
 #define MEMCACHED_OPCODES 0x26
-static const char memcached_opcodes[MEMCACHED_OPCODES][16] = {
+static const char memcached_opcodes[64][16] = {
 	"get",        "set",       "add",
 	"replace",    "delete",    "incr",
 	"decr",       "quit",      "flush_all",
@@ -315,7 +315,8 @@ static __always_inline int memcached_packet(__u64 *own, const __u8 *p, __u32 n, 
 	if (p[5] || be32_at(p + 8) < be16_at(p + 2) + p[4] || be32_at(p + 8) > MEMCACHED_MOST)
 		return ALIEN;
 	own[MEMCACHED_FLAGS] = MEMCACHED_SURE;
-	name = (const void *)memcached_opcodes[opcode < MEMCACHED_OPCODES ? opcode : 0x1f];
+	name = (const void *)
+		memcached_opcodes[bounded(opcode < MEMCACHED_OPCODES ? opcode : 0x1f, 63)];
 	low = word_at(name);
 	high = word_at(name + 8);
 	memcached_name(low, high, high ? 8 + memcached_length(high) : memcached_length(low), unit,
