@@ -27,7 +27,7 @@ static __noinline int ask_by_id(struct work *work, struct party *party, __u64 ta
 				struct record *record)
 {
 	struct flight_key key = {.talk = talk};
-	struct record answer = {};
+	struct record answer = {.count = 1};
 	struct awaited *found;
 	__u64 last;
 
@@ -54,7 +54,7 @@ static __noinline int ask_by_id(struct work *work, struct party *party, __u64 ta
 	answer.bytes = found->bytes;
 	answer.body = found->body;
 	answer.status = found->key.status;
-	if (work->call.now - last > EARLY_NS) {
+	if (work->call.now > last + EARLY_NS) {
 		/* Nobody's answer, it proves. */
 		add_unpaired(party->protocol, found->reason, 1);
 		bpf_map_update_elem(&awaited, &key, &work->awaited, BPF_EXIST);

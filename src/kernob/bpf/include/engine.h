@@ -280,7 +280,8 @@ static __always_inline bool take_early(struct work *work, struct talk *talk, str
 
 	if (!last)
 		return false;
-	if (work->call.now - last > EARLY_NS || asked->events & MARKER) {
+	/* The answer may be the later one, by as much as this program was late. */
+	if (work->call.now > last + EARLY_NS || asked->events & MARKER) {
 		count_unpaired(talk, UNPAIRED_NO_REQUEST, answer->count);
 		return true;
 	}
