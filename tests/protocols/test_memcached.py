@@ -126,14 +126,18 @@ def test_a_large_value_is_passed_over() -> None:
 
 def test_a_malformed_line_has_no_data() -> None:
     """As the server takes it: what follows is the next command."""
-    assert parts([b"set k 0 0 -1\r\n", b"set k 0 0 x\r\n", b"set k\r\n", b"secret\r\n"]) == [
+    assert parts(
+        [b"version\r\n", b"set k 0 0 -1\r\n", b"set k 0 0 x\r\n", b"set k\r\n", b"secret\r\n"]
+    ) == [
+        (b"version", 9),
         (b"set", 14),
         (b"set", 13),
         (b"set", 7),
         (b"?", 8),
     ]
-    with pytest.raises(AlienError):
-        units("memcached", Direction.CLIENT, b"secret\r\n")
+    for first in (b"secret\r\n", b"set in stone\r\n", b"set in stone are the rules\r\n"):
+        with pytest.raises(AlienError):
+            units("memcached", Direction.CLIENT, first)
 
 
 def test_text_answers() -> None:

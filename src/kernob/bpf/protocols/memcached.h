@@ -367,6 +367,9 @@ static __always_inline int memcached_line(__u64 *own, const __u8 *p, __u32 n, __
 	}
 	if (data >= 0)
 		unit->length += data + 2;
+	else if ((kind == MEMCACHED_STORES || kind == MEMCACHED_META_STORES) &&
+		 !(own[MEMCACHED_FLAGS] & MEMCACHED_SURE))
+		return ALIEN;
 	memcached_name(low, high, word, unit, text);
 	own[MEMCACHED_FLAGS] |= MEMCACHED_SURE;
 	return TAKEN;
