@@ -256,7 +256,7 @@ def page() -> str:
     lines = [
         "# What a connection's first bytes are taken for",
         "",
-        "Written by `python -m protocols.detection` in the directory `tests`; a test keeps it true.",
+        "Written by `python -m protocols.detection` in the directory `tests`; a test keeps it so.",
         "A client's first bytes are shown to each detector of requests, a server's to each of",
         "answers. A number is how many of a row's streams a detector claims; the leftmost one gets",
         "the connection. In brackets: how many of these its parser has not given up by the end of",
