@@ -16,7 +16,7 @@ import pytest
 from protocols.host import HERE, compile_host, protocols
 
 INPUTS = 1_000_000
-INPUTS_ADDRESSES = 200_000  # each is some ten times slower with the address sanitizer
+INPUTS_ADDRESSES = 100_000  # each is some ten times slower with the address sanitizer
 CORPUS = sorted((HERE / "corpus").glob("*.bin"))
 
 

@@ -251,7 +251,8 @@ static const __u64 memcached_words[] = {
 /* Whether all that is there of a word may become a command. Not static: verified once. */
 __noinline int memcached_may_be(__u64 word, __u32 n)
 {
-#pragma unroll
+	/* Unrolled, all comparisons would come first: too many paths for 6.1's verifier. */
+#pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < sizeof(memcached_words) / sizeof(*memcached_words); i++) {
 		if (first_bytes(memcached_words[i], n) == word)
 			return 1;
