@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dns.message
@@ -27,7 +28,6 @@ from servers import debian_server, free_port, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.live, pytest.mark.server]
 
@@ -75,6 +75,17 @@ def agree(seen: Seen, expected: Counts, **wanted: object) -> None:
     """Waits until these rows are as expected: a program may run a moment after its call."""
     seen.until(lambda: seen.counts(**wanted) == expected)
     assert seen.counts(**wanted) == expected
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled `questions.c`."""
+    target = tmp_path_factory.mktemp("questions") / "questions"
+    command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(
+        [*command, "-pthread", "-o", target, Path(__file__).parent / "questions.c"], check=True
+    )
+    return target
 
 
 @dataclass(frozen=True)
@@ -317,8 +328,9 @@ def test_one_socket_that_forwards(pair: Pair, dnsmasq: Dnsmasq, requests_seen: S
 
 
 def test_unanswered_and_sent_again(
-    pair: Pair, requests_seen: Seen, requests_source: KernelRequests
+    pair: Pair, requests_seen: Seen, requests_source: KernelRequests, questions: Path
 ) -> None:
+    """Who waits is remembered up to a bound, for five seconds."""
     client, server, port = pair.client, pair.server, pair.port
     before = requests_source.repeated().get("dns", 0)
     for _ in range(3):
@@ -343,8 +355,19 @@ def test_unanswered_and_sent_again(
         agree(requests_seen, {("A late.test", NXDOMAIN): 1}, port=port, side=side)
     # Both ends saw two and one of them again.
     assert requests_source.repeated()["dns"] - before == 6
+    flood = subprocess.run([questions, "34000", "0"], capture_output=True, text=True, check=True)
+    flooding = int(flood.stdout.split()[0])
+    full = requests_seen.unpaired()["dns", "full"]
+    assert full >= 34000 - 32768
     requests_seen.until(lambda: unanswered("client") == unanswered("server") == expected, 8)
     assert unanswered("client") == unanswered("server") == expected
+
+    def flooded() -> int:
+        return sum(row.count for row in requests_seen.rows(pid=flooding, kind="unanswered"))
+
+    requests_seen.until(lambda: flooded() == 34000 - full)
+    assert flooded() == 34000 - full
+    assert requests_seen.counts(pid=flooding) == {}
     # An answer that comes too late is nobody's.
     server.send(answer(question("lost.test", 1)))
     client.recv(512)
@@ -468,7 +491,7 @@ def flood(port: int, names: int, seconds: float) -> subprocess.Popen[str]:
 
 
 def test_as_fast_as_it_goes(dnsmasq: Dnsmasq, requests_seen: Seen) -> None:
-    clients = [flood(dnsmasq.port, 10, 1.0) for _ in range(2)]
+    clients = [flood(dnsmasq.port, 10, 0.7) for _ in range(2)]
     sent = [int(client.communicate(timeout=20)[0]) for client in clients]
 
     assert sum(sent) > 1000
@@ -480,6 +503,18 @@ def test_as_fast_as_it_goes(dnsmasq: Dnsmasq, requests_seen: Seen) -> None:
     counts = requests_seen.counts(pid=dnsmasq.pid, side="server")
     assert sum(counts.values()) == sum(sent)
     assert counts.keys() == {(f"A n{number}.test", NXDOMAIN) for number in range(10)}
+
+
+@pytest.mark.parametrize("window", [1, 50])
+def test_who_asks_does_not_read(requests_seen: Seen, questions: Path, window: int) -> None:
+    """An answer may be seen before its question: on another processor."""
+    command = [questions, "15000", str(window)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    client, server, port = map(int, done.stdout.split())
+
+    expected = {("A a.fast0", NXDOMAIN): 15000}
+    agree(requests_seen, expected, pid=client, side="client", port=port)
+    agree(requests_seen, expected, pid=server, side="server", port=port)
 
 
 def test_random_names_overflow_into_one_row(

@@ -9,6 +9,12 @@
 
 #include "count.h"
 
+static __always_inline void add_repeated(__u32 protocol, __u32 count)
+{
+	if (protocol < PROTOCOLS)
+		__sync_fetch_and_add(&repeated[protocol], count);
+}
+
 static __always_inline void wait_for_answer(struct awaited *request, struct party *party,
 					    struct record *record)
 {
@@ -37,7 +43,7 @@ static __noinline int ask_by_id(struct work *work, struct party *party, __u64 ta
 	wait_for_answer(&work->awaited, party, record);
 	if (!bpf_map_update_elem(&awaited, &key, &work->awaited, BPF_NOEXIST)) {
 		if (record->count > 1)
-			__sync_fetch_and_add(&repeated[party->protocol & 7], record->count - 1);
+			add_repeated(party->protocol, record->count - 1);
 		return 0;
 	}
 	found = bpf_map_lookup_elem(&awaited, &key);
@@ -47,7 +53,7 @@ static __noinline int ask_by_id(struct work *work, struct party *party, __u64 ta
 	}
 	last = found->last;
 	if (!last) {
-		__sync_fetch_and_add(&repeated[party->protocol & 7], record->count);
+		add_repeated(party->protocol, record->count);
 		return 0;
 	}
 	answer.first = found->start;

@@ -156,8 +156,8 @@ static __noinline bool see_datagram(struct work *work, struct datagram_socket *s
 	if (reason == SEEN)
 		reason = fill(&work->call);
 	if (reason == SEEN)
-		verdict = dns_message(work->call.block, work->call.filled, length, &unit,
-				      &work->text);
+		verdict = dns_message((const void *)work->call.block, work->call.filled, length,
+				      &unit, &work->text);
 	if (verdict == TAKEN && !(unit.events & APART)) {
 		peer = name_datagram(&work->party, datagram, sk,
 				     !(unit.events & REQUEST) == (direction == RECEIVE));

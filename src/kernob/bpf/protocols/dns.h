@@ -49,6 +49,11 @@ struct dns_header {
 	__u32 additional;
 };
 
+/* All of a message that is ever read, and a little more. */
+struct dns_bytes {
+	__u8 bytes[DNS_HEADER + DNS_NAME + 33];
+};
+
 /* On its way through a name. */
 struct dns_walk {
 	const __u8 *p; /* the name */
@@ -242,17 +247,21 @@ static __always_inline __u32 dns_status(const struct dns_header *header)
 
 /*
  * A message of `length` bytes, `n` of which are there. Says of the unit what it is, with the id
- * and the question together as its `statement`; a response without a question is APART.
+ * and the question together as its `statement`; a response without a question is APART. Not
+ * static: verified once.
  */
-static __always_inline int dns_message(const __u8 *p, __u32 n, __u32 length, struct unit *unit,
-				       struct text *text)
+__noinline int dns_message(const struct dns_bytes *message, __u32 n, __u32 length,
+			   struct unit *unit, struct text *text)
 {
-	struct dns_walk walk = {.p = p + DNS_HEADER, .text = text, .verdict = MORE};
+	struct dns_walk walk = {.text = text, .verdict = MORE};
 	struct dns_header header;
 	__u32 type, class;
+	const __u8 *p;
 
-	if (length < DNS_HEADER)
+	if (!message || !unit || !text || length < DNS_HEADER)
 		return ALIEN;
+	p = message->bytes;
+	walk.p = p + DNS_HEADER;
 	if (n < DNS_HEADER)
 		return MORE;
 	header = dns_header_at(p);
@@ -337,7 +346,7 @@ static __always_inline int dns_framed(const __u8 *p, __u32 n, struct unit *unit,
 		return MORE;
 	length = be16_at(p);
 	unit->length = 2 + length;
-	return dns_message(p + 2, n - 2, length, unit, text);
+	return dns_message((const void *)(p + 2), n - 2, length, unit, text);
 }
 
 static __always_inline int dns_request(struct parse *parse, const __u8 *p, __u32 n,
