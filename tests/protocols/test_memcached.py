@@ -16,6 +16,7 @@ from protocols.host import (
     Direction,
     Event,
     Unit,
+    Unseen,
     answers,
     asks,
     however_cut,
@@ -192,6 +193,12 @@ def test_quiet_meta_commands_belong_to_what_ends_them() -> None:
         (len(batch), 0),
         (len(failed), NOT_STORED),
     ]
+
+
+def test_a_watcher_is_given_up() -> None:
+    found = responses(b"OK\r\nts=1 gid=2 type=conn_new\r\n", local(b"watch\r\n"))
+    assert [unit.events for unit in found] == [Event.ANSWER | Event.ENDS]
+    assert found[0].reason == Unseen.OTHER
 
 
 def test_binary_requests() -> None:
