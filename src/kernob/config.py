@@ -108,12 +108,15 @@ class Requests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         series: rows: one for each operation and status of a process with a peer.
         series_per_process: what one process may take of them; the rest is one operation.
         texts: let texts of operations out (routes, statements without their literals).
+        samples_per_second: how many failed requests of one process are shown one by one, and half
+            as many of the others; 0: none.
     """
 
     enabled: bool = True
     series: Entries = 16384
     series_per_process: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 2048
     texts: bool = True
+    samples_per_second: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 20
 
 
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

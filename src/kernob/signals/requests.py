@@ -44,6 +44,7 @@ LOSSES: Final = {
     "series_overflowed": "requests that the table of series had no row for",
     "operations_dropped": "texts of operations that the ring had no room for",
     "talks_dropped": "connections that got no storage for their requests",
+    "samples_dropped": "single requests that the ring had no room for",
 }
 BUCKETS: Final = 256
 FIRST_DURATION: Final = -160
@@ -132,7 +133,10 @@ class KernelRequests:
 
     def _load(self, settings: Requests) -> None:
         requests, network = self._object, self._flows.object
-        requests.set_constants(series_per_process=settings.series_per_process)
+        requests.set_constants(
+            series_per_process=settings.series_per_process,
+            samples_per_second=settings.samples_per_second,
+        )
         for name in ("series", "series_index", "series_free"):
             requests.maps[name].resize(settings.series)
         for name in _SHARED:
@@ -161,6 +165,7 @@ class KernelRequests:
         self._known[0] = True
         self._entries = 0
         self._ring = maps["operations"].ring("operation")
+        self._samples = maps["samples"].ring("sample")
         maps["series_free"].push(np.arange(1, len(self._rows), dtype=np.uint32))
         for name, program in programs.items():
             if program.loaded and name.endswith(_ALONE):
@@ -212,6 +217,18 @@ class KernelRequests:
             )
             for record in self._ring.read()
         ]
+
+    def samples(self) -> NDArray[Any]:
+        """Returns the samples since the last call, `(n,)` of `struct sample`, the caller's own.
+
+        Times are of the monotonic clock, in nanoseconds; `key` is that of a row, `reason` 1 for
+        failed ones, 2 for the slowest of their row in this window, 3 for one a second.
+        """
+        return self._samples.read()
+
+    def open_window(self) -> None:
+        """Begins a new window of samples: the slowest of each row so far are forgotten."""
+        self._rows["slowest"][self._known] = 0
 
     def release(self, processes: Collection[ProcessId]) -> NDArray[np.uint32]:
         """Removes the rows of processes that have ended and left no connection.

@@ -6,6 +6,7 @@
 #define KERNOB_COUNT_H
 
 #include "records.h"
+#include "sample.h"
 
 /* Why a request or an answer has no other half. */
 enum unpaired {
@@ -119,6 +120,7 @@ static __always_inline void count_duration(struct series *row, __u64 ns, __u32 c
 __noinline int count_requests(struct work *work, struct party *party, struct pending *asked,
 			      struct record *answer, __u64 last)
 {
+	struct sample *sample;
 	struct series *row;
 	__u64 ns, first;
 	__u32 status, count;
@@ -151,6 +153,21 @@ __noinline int count_requests(struct work *work, struct party *party, struct pen
 		count_size(row_of(work, party, asked, status, REQUEST_BODY), asked->body);
 	if (answer->body)
 		count_size(row_of(work, party, asked, status, RESPONSE_BODY), answer->body);
+	sample = make_sample(row, party->start, party->protocol, status, ns, last, count);
+	if (!sample)
+		return 0;
+	name_requests(&sample->key, party);
+	__builtin_memset(sample->key.reserved, 0, sizeof(sample->key.reserved));
+	sample->key.operation = asked->operation;
+	sample->key.status = status;
+	sample->key.kind = WHOLE;
+	sample->start = asked->start;
+	sample->first = answer->first;
+	sample->last = last;
+	sample->request_bytes = asked->count ? asked->bytes / asked->count : asked->bytes;
+	sample->response_bytes = count ? answer->bytes / count : 0;
+	__builtin_memset(sample->reserved, 0, sizeof(sample->reserved));
+	bpf_ringbuf_submit(sample, BPF_RB_NO_WAKEUP);
 	return 0;
 }
 

@@ -55,7 +55,9 @@ struct series {
 	__u64 sum; /* nanoseconds, or bytes of bodies; every change shows here */
 	__u64 request_bytes; /* on the wire */
 	__u64 response_bytes;
-	__u64 slowest; /* of this window of samples, nanoseconds; user space sets it to 0 */
+	__u64 slowest; /* sample of this window, nanoseconds; user space sets it to 0 */
+	__u32 since; /* requests since the latest sample */
+	__u32 fair; /* when that was */
 	__u32 buckets[BUCKETS]; /* modulo 2^32 */
 };
 
