@@ -149,14 +149,15 @@ def test_muted_replies() -> None:
         + command(b"INCR", b"a")
         + command(b"GET", b"a")
         + reply(b"OFF")
-        + command(b"INCR", b"a")
+        + reply(b"SKIP")
+        + command(b"INCR", b"a") * 2
         + command(b"CLIENT", b"GETNAME")
         + reply(b"On")
         + command(b"GET", b"a")
         + command(b"CLIENT", b"REPLICA", b"x")
     )
     muted = [bool(unit.events & Event.ONE_WAY) for unit in found]
-    assert muted == [False, True, True, False, True, True, True, False, False, False]
+    assert muted == [False, True, True, False, *[True] * 5, False, False, False]
 
 
 def test_values() -> None:
