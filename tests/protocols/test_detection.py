@@ -45,7 +45,8 @@ def test_random_bytes_are_rarely_taken_for_anything() -> None:
 
 
 def test_the_page_is_true() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page()
+    again = "cd tests && python -m protocols.detection"
+    assert PAGE.read_text(encoding="utf-8") == page(), again
 
 
 def test_both_sides_of_ours_are_there() -> None:
