@@ -6,8 +6,14 @@
 #include "dns.h"
 #include "http.h"
 #include "memcached.h"
+#include "mysql.h"
 #include "redis.h"
 
-#define EACH_PROTOCOL(DO) DO(HTTP, http) DO(REDIS, redis) DO(MEMCACHED, memcached) DO(DNS, dns)
+#define EACH_PROTOCOL(DO)                                                                          \
+	DO(HTTP, http)                                                                             \
+	DO(REDIS, redis)                                                                           \
+	DO(MYSQL, mysql)                                                                           \
+	DO(MEMCACHED, memcached)                                                                   \
+	DO(DNS, dns)
 
 #endif
