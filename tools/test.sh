@@ -11,7 +11,8 @@ tools=(bpftool:bpftool nginx:nginx wrk:wrk ip:iproute2 openssl:openssl curl:curl
   qemu-system-x86_64:qemu-system-x86 debootstrap:debootstrap mke2fs:e2fsprogs
   chromium:chromium faketime:faketime mount:mount systemd-analyze:systemd
   redis-server:redis-server redis-benchmark:redis-tools memcached:memcached
-  dnsmasq:dnsmasq-base dig:bind9-dnsutils)
+  dnsmasq:dnsmasq-base dig:bind9-dnsutils
+  mariadbd:mariadb-server mariadb:mariadb-client sysbench:sysbench)
 missing=()
 export PATH=$PATH:/usr/sbin:/sbin
 for tool in "${tools[@]}"; do
