@@ -10,6 +10,8 @@ import struct
 
 import pytest
 
+from kernob.protocols.memcached import attributes
+from kernob.protocols.naming import Operation
 from protocols.host import (
     AlienError,
     Connection,
@@ -268,3 +270,14 @@ def test_both_directions() -> None:
     connection = Connection("memcached", (local(b"get k\r\n"),))
     assert connection.client(b"get ", b"k\r\n")[0].text == b"get"
     assert connection.server(b"EN", b"D\r\n")[0].status == NOT_FOUND
+
+
+def test_names_of_statuses() -> None:
+    def named(status: int) -> list[object]:
+        found = attributes(Operation("get", status, "", server=False))
+        return [found.get(name) for name in ("db.response.status_code", "error.type")]
+
+    assert named(0) == [None, None]
+    assert named(NOT_FOUND) == ["NOT_FOUND", None]
+    assert named(SERVER_ERROR) == ["SERVER_ERROR", "SERVER_ERROR"]
+    assert named(0x7777) == ["_OTHER", "_OTHER"]
