@@ -83,7 +83,8 @@ def _signal_of(table: str) -> str:
     for prefix, signal in named.items():
         if table.startswith(prefix):
             return signal
-    return "points" if table.startswith(("kernob_points", "kernob_series")) else ""
+    narrow = ("kernob_points", "kernob_histograms", "kernob_series")
+    return "points" if table.startswith(narrow) else ""
 
 
 def _row(signal: str, where: str, records: int, count: int, size: int) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from kernob.store.tables import DELTA
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 
 MOST_CELLS: Final = 4_000_000
 """Series times steps that are read at once: 32 MB, and as much again in the store."""
-DELTA: Final = 1
-"""AggregationTemporality of increments."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,7 +263,7 @@ def _conditions(
     conditions = []
     if service:
         name = "'" + service.replace("\\", "\\\\").replace("'", "\\'") + "'"
-        if table.name == "kernob_series":
+        if table.name == "kernob_series" or table.name.startswith("kernob_histograms"):
             conditions.append(f"Service = {name}")
         elif table.name.startswith("kernob_points"):
             series = f"SELECT SeriesId FROM {database}.kernob_series WHERE Service = {name}"

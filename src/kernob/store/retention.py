@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 from kernob.store import schema
 from kernob.store.engine import Limits, Signal
-from kernob.store.tables import TABLES
+from kernob.store.tables import FINE, TABLES
 
 if TYPE_CHECKING:
     from kernob.store.store import Store
 
 log = logging.getLogger(__name__)
 
-FINE: Final = "kernob_points"
-"""The points as they were sent: the rollups hold the same in less space."""
 FINE_KEPT: Final = 3600
-"""Seconds of them that are spared, for live charts."""
+"""Seconds of points as they were sent that are spared, for live charts."""
 REASON: Final = "disk_limit"
 
 _UNITS: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
@@ -33,7 +31,7 @@ class Dropped:
     Attributes:
         table: that it was dropped from.
         signal: of its rows.
-        partition: day (`2026-11-21`) or, of `kernob_points`, hour.
+        partition: day (`2026-11-21`) or, of points as they were sent, hour.
         rows: how many.
         bytes: on disk.
     """
@@ -98,7 +96,7 @@ def _partitions(store: Store) -> list[Dropped]:
 
 
 def _first_to_go(left: list[Dropped]) -> list[Dropped]:
-    """Returns the next partitions to drop: fine points, else a signal's oldest day."""
+    """Returns the next partitions to drop: points as they were sent, else a signal's oldest day."""
     now = datetime.datetime.now(datetime.UTC)
     spared = f"{now - datetime.timedelta(seconds=FINE_KEPT + 3600):%Y-%m-%d %H:%M:%S}"
     fine = [item for item in left if _is_fine(item) and item.partition < spared]
@@ -114,7 +112,7 @@ def _first_to_go(left: list[Dropped]) -> list[Dropped]:
 
 
 def _is_fine(item: Dropped) -> bool:
-    return item.table.removesuffix(schema.LOCAL) == FINE
+    return item.table.removesuffix(schema.LOCAL) in FINE
 
 
 def _drop(store: Store, item: Dropped) -> None:

@@ -13,14 +13,14 @@ from kernob.store.tables import (
     SEEN,
     TABLES,
     Table,
-    views,
 )
+from kernob.store.views import views
 
 if TYPE_CHECKING:
     from kernob import config
     from kernob.store.engine import Engine
 
-VERSION: Final = 2
+VERSION: Final = 3
 LOCAL: Final = "_local"
 """What a table's name ends with on each node of a cluster; the name itself reads all nodes."""
 
@@ -66,7 +66,7 @@ def statements(settings: config.Store) -> list[str]:
             f"CREATE TABLE IF NOT EXISTS {database}.{stored(table.name, settings)}{on} "
             f"({table.columns}\n) ENGINE = {engine}\nPARTITION BY {table.partition}{primary}\n"
             f"ORDER BY {table.order}\nTTL {_ttl(table, settings)}\n"
-            "SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, "
+            f"SETTINGS index_granularity = {table.granularity}, ttl_only_drop_parts = 1, "
             f"materialize_ttl_recalculate_only = 1{_MERGES if table.wide else ''}"
         )
         if settings.cluster:
@@ -118,6 +118,8 @@ MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
         for what in ("points", "series")
         for kind in NUMBERS
     ),
+    # `kernob_histograms` and its rollups are new: they begin empty.
+    3: (),
 }
 """Statements that lead to a version from the one before, with `{database}` and `{on}`."""
 

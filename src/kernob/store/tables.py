@@ -14,7 +14,9 @@ from typing import Final
 from kernob.store.engine import Signal
 
 POINTS_RETENTION: Final = 86400
-"""Seconds that `kernob_points` is kept at most; the rollups hold what is older."""
+"""Seconds that `FINE` tables are kept at most; the rollups hold what is older."""
+FINE: Final = ("kernob_points", "kernob_histograms")
+"""Points as they were sent."""
 SEEN: Final = "kernob_seen"
 """The series that were written today: in memory, on each node."""
 NUMBERS: Final = ("gauge", "sum")
@@ -23,6 +25,8 @@ NUMBERS_TABLE: Final = "kernob_numbers"
 """Keeps nothing: its views put points of both `NUMBERS` where they belong, all at once."""
 NO_TEMPORALITY: Final = -1
 """What `NUMBERS_TABLE` tells gauges by."""
+DELTA: Final = 1
+"""AggregationTemporality of increments."""
 KINDS: Final = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
 
 _MAP: Final = "Map(LowCardinality(String), String)"
@@ -43,6 +47,7 @@ class Table:
         engine: of the MergeTree family.
         keep: seconds that it is kept at most, 0 for the signal's retention.
         primary: the primary key, where it is shorter than `order`.
+        granularity: rows between two marks of the primary index.
     """
 
     name: str
@@ -54,21 +59,12 @@ class Table:
     engine: str = "MergeTree"
     keep: int = 0
     primary: str = ""
+    granularity: int = 8192
 
     @property
     def wide(self) -> bool:
         """Whether it holds records as they were sent, with all their attributes."""
         return "ResourceAttributes" in self.columns and not self.name.startswith("kernob_")
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A materialized view: `select` runs over each block inserted into `source`."""
-
-    name: str
-    source: str
-    target: str
-    select: str
 
 
 # -- columns -------------------------------------------------------------------------------------
@@ -264,6 +260,20 @@ Max SimpleAggregateFunction(max, Float64) CODEC(Delta(8), ZSTD(1)),
 Sum SimpleAggregateFunction(sum, Float64) CODEC(Delta(8), ZSTD(1)),
 Count SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1))"""
 
+_HISTOGRAMS: Final = f"""
+Service {_NAME},
+MetricName {_NAME},
+SeriesId UInt64,
+Start DateTime64(3) CODEC(Delta, ZSTD(1)),
+Time DateTime64(3) CODEC(Delta, ZSTD(1)),
+IsDelta Bool,
+Count UInt64 CODEC(Delta, ZSTD(1)),
+Sum Float64 CODEC(ZSTD(1)),
+Scale Int8,
+Zeros UInt64 CODEC(ZSTD(1)),
+Offset Int32 CODEC(ZSTD(1)),
+Buckets Array(UInt64) CODEC(ZSTD(1))"""
+
 _REFUSED: Final = f"""
 Time DateTime,
 Signal {_NAME},
@@ -277,6 +287,22 @@ def _rollup(step: str) -> Table:
     return Table(
         f"kernob_points_{step}", Signal.METRICS, _ROLLUP, "Time", "toDate(Time)", _POINT_ORDER,
         "AggregatingMergeTree",
+    )  # fmt: skip
+
+
+_HISTOGRAM_ORDER: Final = "Service, MetricName, SeriesId, Start, Time"
+
+
+def _histograms(step: str, *, hours: bool = False) -> Table:
+    """Returns the table of exponential histograms as of the end of each step.
+
+    A histogram is wide, so little of them may be read in vain: all of one service stand together,
+    and with `hours` within each hour, since a question about all services is about few hours.
+    """
+    order = f"({'toStartOfHour(Time), ' * hours}{_HISTOGRAM_ORDER})"
+    return Table(
+        f"kernob_histograms_{step}", Signal.METRICS, _HISTOGRAMS, "toDateTime(Time)",
+        "toDate(Time)", order, "ReplacingMergeTree(Count)", granularity=1024,
     )  # fmt: skip
 
 
@@ -300,90 +326,13 @@ TABLES: Final = (
     _rollup("1m"),
     _rollup("5m"),
     _rollup("1h"),
+    Table("kernob_histograms", Signal.METRICS, _HISTOGRAMS, "toDateTime(Time)",
+          "toStartOfHour(Time)", f"({_HISTOGRAM_ORDER})", "ReplacingMergeTree(Count)",
+          keep=POINTS_RETENTION, granularity=1024),
+    _histograms("1m", hours=True),
+    _histograms("5m", hours=True),
+    _histograms("1h"),
     Table("kernob_refused", Signal.METRICS, _REFUSED, "Time", "toDate(Time)",
           "(Signal, Reason, Time)", "SummingMergeTree"),
 )  # fmt: skip
 """In the order in which they are made."""
-
-
-def _number_view(kind: str, database: str) -> View:
-    """Returns what moves a kind's points on from `NUMBERS_TABLE`."""
-    but, sign = (
-        ("", "!=") if kind == "sum" else ("EXCEPT (AggregationTemporality, IsMonotonic)", "=")
-    )
-    select = (
-        f"SELECT * {but} FROM {database}.{{source}} "
-        f"WHERE AggregationTemporality {sign} {NO_TEMPORALITY}"
-    )
-    return View(f"kernob_numbers_{kind}", NUMBERS_TABLE, f"otel_metrics_{kind}", select)
-
-
-def _series_view(name: str, source: str, kind: str, more: str, database: str) -> View:
-    """Returns what writes a series once a day: `SEEN` holds those that were.
-
-    `kind` is SQL, as `more` is: temporality, and whether it is monotonic.
-    """
-    select = f"""
-SELECT toDate(TimeUnix) AS Day, SeriesId, MetricName, MetricUnit AS Unit, {kind} AS Kind,
-    {more}, ServiceName,
-    if(Attributes['service.name'] != '', Attributes['service.name'], ServiceName) AS Service,
-    ResourceAttributes['host.name'] AS Host, Attributes, ResourceAttributes, ScopeName, ScopeVersion
-FROM {database}.{{source}}
-WHERE (Day, SeriesId) NOT IN {database}.{SEEN}
-LIMIT 1 BY Day, SeriesId"""
-    return View(f"kernob_series_{name}", source, "kernob_series", select)
-
-
-def _series_views(database: str) -> list[View]:
-    gauge = f"AggregationTemporality = {NO_TEMPORALITY}"
-    made = [
-        _series_view(
-            "numbers", NUMBERS_TABLE, f"if({gauge}, 'gauge', 'sum')",
-            f"if({gauge}, 0, AggregationTemporality) AS Temporality, IsMonotonic", database,
-        )
-    ]  # fmt: skip
-    for kind in KINDS:
-        if kind not in NUMBERS:
-            temporality = "0" if kind == "summary" else "AggregationTemporality"
-            more = f"{temporality} AS Temporality, false AS IsMonotonic"
-            made.append(_series_view(kind, f"otel_metrics_{kind}", f"'{kind}'", more, database))
-    return made
-
-
-def views(database: str) -> list[View]:
-    """Returns the views, all in the order in which they are made."""
-    made = [
-        View("otel_traces_trace_id_ts_mv", "otel_traces", "otel_traces_trace_id_ts",
-             f"SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End "
-             f"FROM {database}.{{source}} WHERE TraceId != '' GROUP BY TraceId"),
-    ]  # fmt: skip
-    made += [_number_view(kind, database) for kind in NUMBERS]
-    made += _series_views(database)
-    made.append(
-        View("kernob_series_seen", "kernob_series", SEEN,
-             f"SELECT Day, SeriesId FROM {database}.{{source}}")
-    )  # fmt: skip
-    # Flag 1 is "no recorded value": its 0 is no measurement.
-    made.append(
-        View(
-            "kernob_points_numbers", NUMBERS_TABLE, "kernob_points",
-            f"SELECT MetricName, SeriesId, StartTimeUnix AS Start, TimeUnix AS Time, Value "
-            f"FROM {database}.{{source}} WHERE bitAnd(Flags, 1) = 0",
-        )
-    )  # fmt: skip
-    # Without GROUP BY: a block is folded as it is written (optimize_on_insert), which is cheaper.
-    first = "Value AS Max, Value AS Sum, 1 AS Count"
-    for source, step, seconds, values in (
-        ("", "_1m", 60, first),
-        ("_1m", "_5m", 300, "Max, Sum, Count"),
-        ("_5m", "_1h", 3600, "Max, Sum, Count"),
-    ):
-        select = (
-            f"SELECT MetricName, SeriesId, Start, "
-            f"toStartOfInterval(Time, toIntervalSecond({seconds})) AS Time, {values} "
-            f"FROM {database}.{{source}}"
-        )
-        made.append(
-            View(f"kernob_rollup{step}", f"kernob_points{source}", f"kernob_points{step}", select)
-        )
-    return made
