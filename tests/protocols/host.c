@@ -42,6 +42,8 @@ struct connection {
 	__u32 asked_count;
 	__u32 asked_at;
 	__u32 always; /* a request waits even when `asked` is at its end */
+	__u32 runs; /* equal units may be told as one */
+	__u32 reserved;
 	__u64 shared[2];
 	const struct asked *asked;
 	struct direction directions[2]; /* the server's, the client's */
@@ -149,6 +151,8 @@ static bool look(struct connection *connection, bool client, const struct place 
 			parse.asked = connection->asked[connection->asked_at].local;
 		parse.waiting |= connection->always;
 	}
+	if (connection->runs)
+		parse.runs = connection->runs;
 	verdict = (client ? functions->request : functions->response)(&parse, place->window, n,
 								      &seen->unit, place->text);
 	if (verdict == MORE && n < WINDOW)

@@ -82,6 +82,7 @@ class Unit:
     statement: int = 0
     local: int = 0
     reason: int = 0
+    again: int = 0
 
 
 class AlienError(Exception):
@@ -104,6 +105,8 @@ class _Head(ctypes.Structure):
         ("asked_count", ctypes.c_uint32),
         ("asked_at", ctypes.c_uint32),
         ("always", ctypes.c_uint32),
+        ("runs", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
         ("shared", ctypes.c_uint64 * 2),
         ("asked", ctypes.POINTER(_Asked)),
     )
@@ -127,6 +130,8 @@ class _Seen(ctypes.Structure):
         ("reason", ctypes.c_uint32),
         ("events", ctypes.c_uint32),
         ("local", ctypes.c_uint32),
+        ("again", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
         ("text_length", ctypes.c_uint32),
         ("text", ctypes.c_uint8 * TEXT),
     )
@@ -220,7 +225,9 @@ def answers(protocol: str, start: bytes) -> bool:
 class _Side:
     """A connection as it is with one filling."""
 
-    def __init__(self, protocol: str, asked: Sequence[int | None], *, waiting: bool) -> None:
+    def __init__(
+        self, protocol: str, asked: Sequence[int | None], *, waiting: bool, runs: int
+    ) -> None:
         self._bytes = ctypes.create_string_buffer(_library().size_of_connection())
         self._asked = (_Asked * max(len(asked), 1))(
             *(_Asked(local or 0, local is None) for local in asked)
@@ -229,6 +236,7 @@ class _Side:
         head.protocol = protocols()[protocol]
         head.asked_count = len(asked)
         head.always = waiting
+        head.runs = runs
         head.asked = ctypes.cast(self._asked, ctypes.POINTER(_Asked))
 
     def feed(self, direction: Direction, call: bytes, place: _Place) -> tuple[list[Unit], _Trouble]:
@@ -246,6 +254,7 @@ class _Side:
                 statement=seen.statement,
                 local=seen.local,
                 reason=seen.reason,
+                again=seen.again,
             )
             for seen in _FOUND[:count]
         ]
@@ -260,12 +269,18 @@ class Connection:
         asked: What each waiting request has left in `local`, in order; None is a MARKER. Each
             ANSWER takes one, UNTIL all up to a marker.
         waiting: Whether more requests wait (with 0 in `local`) when `asked` is at its end.
+        runs: How many equal units may be told as one; 0: each is one.
     """
 
     def __init__(
-        self, protocol: str, asked: Sequence[int | None] = (), *, waiting: bool = True
+        self,
+        protocol: str,
+        asked: Sequence[int | None] = (),
+        *,
+        waiting: bool = True,
+        runs: int = 0,
     ) -> None:
-        self._sides = [_Side(protocol, asked, waiting=waiting) for _ in FILLINGS]
+        self._sides = [_Side(protocol, asked, waiting=waiting, runs=runs) for _ in FILLINGS]
 
     def call(self, direction: Direction, call: bytes) -> list[Unit]:
         """Returns the units that this call completes (after ENDS: none any more).

@@ -17,6 +17,7 @@ from protocols.host import (
     answers,
     asks,
     however_cut,
+    split,
     units,
 )
 
@@ -334,3 +335,56 @@ def test_both_directions() -> None:
     connection = Connection("redis", (SELECTS | 3 << 8,))
     assert connection.client(command(b"SELECT", b"3"))[0].local == SELECTS | 3 << 8
     assert connection.server(b"+O", b"K\r\n")[0].events == Event.ANSWER | Event.NAMESPACE
+
+
+PIPELINE = (
+    b"".join(
+        b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$3\r\nxyz\r\n" % (len(key), key)
+        for key in (b"k%d" % 7**power for power in range(40))
+    )
+    + b"*2\r\n$3\r\nget\r\n$1\r\nk\r\n" * 30
+    + b"*1\r\n$4\r\nPING\r\n"
+)
+ANSWERS = b"+OK\r\n" * 40 + b"$-1\r\n$3\r\nxyz\r\n" * 15 + b":12\r\n-ERR no\r\n+PONG\r\n"
+
+
+def totals(found: list[Unit]) -> dict[tuple[bytes, int], int]:
+    """How many requests and answers there were, by text and status."""
+    counts: dict[tuple[bytes, int], int] = {}
+    for unit in found:
+        if unit.events & (Event.REQUEST | Event.ANSWER):
+            key = unit.text, unit.status
+            counts[key] = counts.get(key, 0) + 1 + unit.again
+    return counts
+
+
+@pytest.mark.parametrize("runs", [1, 2, 7, 256])
+def test_equal_units_are_told_as_one(runs: int) -> None:
+    expected = {(b"SET", 0): 40, (b"GET", 0): 30, (b"PING", 0): 1}
+    for cuts in ((), range(1, len(PIPELINE)), range(5, len(PIPELINE), 11), (300, 301, 900)):
+        client = Connection("redis", runs=runs)
+        found = client.client(*split(PIPELINE, cuts))
+
+        assert totals(found) == expected
+        assert sum(unit.length for unit in found) == len(PIPELINE)
+        assert max(unit.again for unit in found) < runs
+
+    server = Connection("redis", runs=runs)
+    found = server.server(ANSWERS)
+    assert [(key[1] != 0, count) for key, count in totals(found).items()] == [
+        (False, 72),
+        (True, 1),
+    ]
+    assert sum(unit.length for unit in found) == len(ANSWERS)
+    if runs > 40:
+        assert len(found) < 20
+
+
+def test_a_value_too_long_for_a_run_ends_it() -> None:
+    short = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2\r\nxy\r\n"
+    large = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5000\r\n" + b"y" * 5000 + b"\r\n"
+
+    found = Connection("redis", runs=256).client(short * 3 + large + short)
+
+    assert totals(found) == {(b"SET", 0): 5}
+    assert sum(unit.length for unit in found) == 4 * len(short) + len(large)

@@ -16,6 +16,7 @@
 
 #define RECORDS 256
 #define MOST_UNITS 65536 /* looked at in one go; the engine makes room, then it goes on */
+#define MOST_AGAIN 255 /* equal units that are told as one */
 #define MOST_LOST 64 /* calls that begin with no message, until the connection is let go */
 
 struct record {
@@ -186,7 +187,7 @@ static __always_inline void note_request(struct step *s, struct unit *unit)
 		    record->local != unit->local || record->events != unit->events ||
 		    record->statement != unit->statement || record->body || unit->body)
 			record = new_record(work, unit, first);
-		record->count++;
+		record->count += 1 + unit->again;
 	} else if (!record || unit->events) {
 		record = new_record(work, unit, 0);
 	}
@@ -201,10 +202,9 @@ static __always_inline void note_answer(struct work *work, struct stream *stream
 
 	if (!record || record->status != unit->status || record->first != stream->first ||
 	    record->events != unit->events || record->statement != unit->statement ||
-	    record->body || stream->body || work->ahead.left < 2 ||
-	    record->index != work->ahead.index)
+	    record->body || stream->body || !work->ahead.left || record->index != work->ahead.index)
 		record = new_record(work, unit, stream->first);
-	record->count++;
+	record->count += 1 + unit->again;
 	record->bytes += stream->bytes;
 	record->body += stream->body;
 	record->index = work->ahead.index;
@@ -212,7 +212,7 @@ static __always_inline void note_answer(struct work *work, struct stream *stream
 	stream->bytes = 0;
 	stream->body = 0;
 	if (work->ahead.left)
-		work->ahead.left--;
+		work->ahead.left -= 1 + unit->again;
 	if (!work->ahead.left)
 		work->ahead.index++;
 }
@@ -394,11 +394,13 @@ static __always_inline bool open_call(struct step *s, struct sock *sk, __u32 len
 		    !found_again(s, s->asking ? name##_asks(p, n) : name##_answers(p, n)))         \
 			return 1;                                                                  \
 		if (s->asking) {                                                                   \
+			parse.runs = MOST_AGAIN;                                                   \
 			verdict = name##_request(&parse, p, n, &unit, &work->text);                \
 		} else {                                                                           \
 			if (!work->ahead.left)                                                     \
 				look_ahead(work, s->talk);                                         \
 			parse.waiting = work->ahead.left;                                          \
+			parse.runs = parse.waiting;                                                \
 			parse.asked = work->ahead.local;                                           \
 			verdict = name##_response(&parse, p, n, &unit, &work->text);               \
 		}                                                                                  \

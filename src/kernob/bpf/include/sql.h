@@ -12,9 +12,9 @@
  *
  * Numbers, strings and parameters become `?`, with a sign that follows an operator. Comments go,
  * white space becomes one space, none after `(` and before `,` and `)`, one after each comma, and
- * the last semicolon goes. `(?, ?, ?)` becomes `(?)`, and `(?), (?)` becomes `(?)`. Words and quoted
- * identifiers stay as they are written. Nothing from within a quote ever is in the text but for an
- * identifier that is closed: one that is not may be something else, and becomes `?`, too.
+ * the last semicolon goes. `(?, ?, ?)` becomes `(?)`, and `(?), (?)` becomes `(?)`. Words and
+ *quoted identifiers stay as they are written. Nothing from within a quote ever is in the text but
+ *for an identifier that is closed: one that is not may be something else, and becomes `?`, too.
  *
  * PostgreSQL: sections 4.1 of its manual, "Lexical Structure". MySQL: sections 11.1, 11.2 and 11.7
  * of its manual; `"` always holds a string there, since a server may have been told so.
@@ -26,7 +26,8 @@
 
 /* Of a dialect, by bit; 0 is PostgreSQL's. */
 enum {
-	SQL_MYSQL = 1, /* "string", `identifier`, # comment, $word; no $$, no comment in a comment */
+	SQL_MYSQL =
+		1, /* "string", `identifier`, # comment, $word; no $$, no comment in a comment */
 	SQL_BACKSLASH = 2, /* `\` escapes in every string, not only in E'' */
 };
 
@@ -222,8 +223,7 @@ static __always_inline bool sql_go_on_word(struct sql_step *s, struct sql_scan *
 	__u8 prefix;
 
 	if (sql_in_word(byte) || byte == '$' ||
-	    (byte == '.' &&
-	     (s->dialect & SQL_MYSQL || !sql_is_digit(sql_byte(s, scan->at + 1))))) {
+	    (byte == '.' && (s->dialect & SQL_MYSQL || !sql_is_digit(sql_byte(s, scan->at + 1))))) {
 		sql_put(text, byte);
 		scan->at++;
 		return true;

@@ -118,6 +118,8 @@ struct unit {
 	__u32 reason; /* with ENDS: enum unseen */
 	__u32 events;
 	__u32 local; /* with REQUEST: what the answer's parser must know of it */
+	__u32 again; /* how many more such requests, or answers, the unit holds: parse.runs at most
+		      */
 };
 
 /* What a parser remembers between units. All zero at first, and after the connection lost its
@@ -127,7 +129,8 @@ struct parse {
 	__u64 *shared; /* two words for both */
 	__u32 asked; /* of a server's direction: `local` of the oldest request, 0 if none is known
 		      */
-	bool waiting; /* of a server's direction: a request is known */
+	__u32 waiting; /* of a server's direction: how many requests like that are known to wait */
+	__u32 runs; /* how many equal units may be told as one, by `again`; 0: none */
 };
 
 /* The operation as people should see it, with literals run together. */

@@ -210,6 +210,82 @@ static __always_inline int redis_inline(struct parse *parse, const __u8 *p, __u3
 	return TAKEN;
 }
 
+#define REDIS_KEPT_NAME 6 /* letters of a command that is remembered */
+#define REDIS_KEPT_ARGUMENTS 3
+
+static long redis_same_command(__u32 i, struct redis_run *run)
+{
+	__u64 *own = run->text->own;
+	__u32 at = bounded(own[REDIS_AT], WINDOW - 1), length;
+	const __u8 *p = run->p + at;
+
+	if (at + 24 > run->n || word_at(p) != run->first ||
+	    (word_at(p + 8) & run->mask) != run->second)
+		return 1;
+	at += run->head;
+#pragma unroll
+	for (__u32 argument = 0; argument < REDIS_KEPT_ARGUMENTS; argument++) {
+		if (argument >= run->arguments)
+			break;
+		length = redis_short_string(run->p + bounded(at, WINDOW - 1));
+		at += length;
+		if (!length || at > run->n)
+			return 1;
+	}
+	own[REDIS_AT] = at;
+	own[REDIS_COUNT]++;
+	return 0;
+}
+
+/* Commands like the one before, whole and in the window. Returns whether there are some. */
+static __always_inline bool redis_same_commands(struct parse *parse, const __u8 *p, __u32 n,
+						struct unit *unit, struct text *text)
+{
+	struct redis_run run = {.p = p, .text = text, .n = n};
+	__u64 *own = parse->own;
+	__u32 name = (p[5] - '0') & 7;
+
+	if (n < 24 || !own[REDIS_KEPT])
+		return false;
+	run.first = word_at(p);
+	run.mask = first_bytes(~0ULL, name + 2);
+	run.second = word_at(p + 8) & run.mask;
+	if (mix(run.first, run.second) != own[REDIS_KEPT])
+		return false;
+	run.head = 8 + name + 2;
+	run.arguments = p[1] - '1';
+	text->own[REDIS_AT] = 0;
+	text->own[REDIS_COUNT] = 0;
+	bpf_loop(parse->runs, redis_same_command, &run, 0);
+	if (!text->own[REDIS_COUNT])
+		return false;
+	*(unaligned_u64 *)text->bytes = capitals(first_bytes(run.second, name));
+	text->length = name;
+	unit->length = text->own[REDIS_AT];
+	unit->again = text->own[REDIS_COUNT] - 1;
+	unit->operation = own[REDIS_KEPT_OPERATION];
+	unit->events = REQUEST;
+	return true;
+}
+
+/* Remembers a command that changes nothing for others. `name` is where its name begins. */
+static __always_inline void redis_keep(struct parse *parse, const __u8 *p, __u32 name, __u32 length,
+				       __s64 elements, const struct unit *unit)
+{
+	__u64 *own = parse->own;
+
+	own[REDIS_KEPT] = 0;
+	if (name != 8 || length > REDIS_KEPT_NAME || elements > 1 + REDIS_KEPT_ARGUMENTS ||
+	    unit->local != REDIS_PLAIN || unit->events != REQUEST)
+		return;
+	/* What has a say in whether there are answers. */
+	if (capitals(first_bytes(word_at(p + 8), length)) ==
+	    CHARACTERS('C', 'L', 'I', 'E', 'N', 'T', 0, 0))
+		return;
+	own[REDIS_KEPT] = mix(word_at(p), word_at(p + 8) & first_bytes(~0ULL, length + 2));
+	own[REDIS_KEPT_OPERATION] = unit->operation;
+}
+
 static __always_inline int redis_request(struct parse *parse, const __u8 *p, __u32 n,
 					 struct unit *unit, struct text *text)
 {
@@ -217,6 +293,8 @@ static __always_inline int redis_request(struct parse *parse, const __u8 *p, __u
 	__s64 number, elements;
 	__u32 head, name, length, end;
 
+	if (!own[REDIS_LEFT] && parse->runs && redis_same_commands(parse, p, n, unit, text))
+		return TAKEN;
 	if (!own[REDIS_LEFT] && (p[0] != '*' || own[REDIS_FLAGS] & REDIS_IN_LINE))
 		return redis_inline(parse, p, n, unit, text);
 	number = redis_number((const void *)p, n);
@@ -253,6 +331,7 @@ static __always_inline int redis_request(struct parse *parse, const __u8 *p, __u
 	if (!redis_command(own, elements - 1, p + bounded(end, 127), n - end, unit, text))
 		return MORE;
 	own[REDIS_LEFT] = elements - 1;
+	redis_keep(parse, p, name, length, elements, unit);
 	return TAKEN;
 }
 

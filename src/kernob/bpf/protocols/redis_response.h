@@ -203,6 +203,51 @@ static __always_inline bool redis_simple(__u8 type)
 	return false;
 }
 
+static long redis_plain_answer(__u32 i, struct redis_run *run)
+{
+	__u64 *own = run->text->own;
+	__u32 at = bounded(own[REDIS_AT], WINDOW - 1), length = 0;
+	const __u8 *p = run->p + at;
+
+	switch (p[0]) {
+	case '$':
+		length = p[1] == '-' ? 5 : redis_short_string(p);
+		break;
+	case '+':
+		if (first_bytes(word_at(p), 5) == CHARACTERS('+', 'O', 'K', '\r', '\n', 0, 0, 0))
+			length = 5;
+		break;
+	case ':':
+		if (p[2] == '\r')
+			length = 4;
+		else if (p[3] == '\r')
+			length = 5;
+		break;
+	}
+	if (!length || at + length > run->n)
+		return 1;
+	own[REDIS_AT] = at + length;
+	own[REDIS_COUNT]++;
+	return 0;
+}
+
+/* Answers that say that all is well, whole and in the window. Returns whether there are some. */
+static __always_inline bool redis_plain_answers(struct parse *parse, const __u8 *p, __u32 n,
+						struct unit *unit, struct text *text)
+{
+	struct redis_run run = {.p = p, .text = text, .n = n};
+
+	text->own[REDIS_AT] = 0;
+	text->own[REDIS_COUNT] = 0;
+	bpf_loop(parse->runs, redis_plain_answer, &run, 0);
+	if (!text->own[REDIS_COUNT])
+		return false;
+	unit->length = text->own[REDIS_AT];
+	unit->again = text->own[REDIS_COUNT] - 1;
+	unit->events = ANSWER;
+	return true;
+}
+
 static __always_inline int redis_response(struct parse *parse, const __u8 *p, __u32 n,
 					  struct unit *unit, struct text *text)
 {
@@ -213,6 +258,9 @@ static __always_inline int redis_response(struct parse *parse, const __u8 *p, __
 	__u8 type = within ? 0 : p[0];
 	int taken;
 
+	if (top && !flags && kind == REDIS_PLAIN && parse->runs &&
+	    redis_plain_answers(parse, p, n, unit, text))
+		return TAKEN;
 	if (top) {
 		if (kind == REDIS_REPLICATES && (type == '\n' || type == '$')) {
 			/* A sign of life, or the data; behind them come the other side's commands.

@@ -7,6 +7,8 @@
 
 /* The words of parse.own */
 enum { REDIS_LEFT, REDIS_STATUS, REDIS_FLAGS, REDIS_CONFIRMATIONS };
+/* Of a client's direction: the beginning of the command before, and its fingerprint. */
+enum { REDIS_KEPT = REDIS_STATUS, REDIS_KEPT_OPERATION = REDIS_CONFIRMATIONS };
 
 enum redis_flag {
 	REDIS_IN_LINE = 1 << 0, /* within a line longer than the window */
@@ -75,5 +77,43 @@ __noinline __s64 redis_number(const struct redis_head *head, __u32 n)
 	}
 	return -1;
 }
+
+/* A string of less than 1,000 bytes: the length of its head and itself; 0 if it is none. */
+static __always_inline __u32 redis_short_string(const __u8 *p)
+{
+	__u32 length = p[1] - '0', digit;
+
+	if (p[0] != '$' || length > 9)
+		return 0;
+	if (p[2] == '\r')
+		return 4 + length + 2;
+	digit = p[2] - '0';
+	if (digit > 9)
+		return 0;
+	length = length * 10 + digit;
+	if (p[3] == '\r')
+		return 5 + length + 2;
+	digit = p[3] - '0';
+	if (digit > 9 || p[4] != '\r')
+		return 0;
+	return 6 + length * 10 + digit + 2;
+}
+
+/*
+ * Many equal commands, or plain answers, in a row, as pipelines have them: each costs a few dozen
+ * instructions, where a unit of its own costs hundreds. Where the loop stands is in text->own.
+ */
+struct redis_run {
+	const __u8 *p;
+	struct text *text;
+	__u64 first; /* the first sixteen bytes of each command, as far as `mask` says */
+	__u64 second;
+	__u64 mask;
+	__u32 n;
+	__u32 head; /* bytes up to the first argument */
+	__u32 arguments;
+};
+
+enum { REDIS_AT, REDIS_COUNT };
 
 #endif
