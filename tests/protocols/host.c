@@ -34,7 +34,9 @@ struct direction {
 	__u64 skip;
 	__u32 stashed;
 	__u32 trouble;
+	__u32 text_length; /* of the latest text */
 	__u8 stash[WINDOW];
+	__u8 text[TEXT];
 };
 
 struct connection {
@@ -163,13 +165,20 @@ static bool look(struct connection *connection, bool client, const struct place 
 		direction->trouble = STILL;
 	if (direction->trouble)
 		return false;
-	if (has_text(&seen->unit)) {
+	if (seen->unit.events & SAME) {
+		/* As the engine has it, whatever the cuts. */
+		seen->unit.events &= ~SAME;
+		seen->text_length = direction->text_length;
+		memcpy(seen->text, direction->text, seen->text_length);
+	} else if (has_text(&seen->unit)) {
 		seen->text_length = place->text->length;
 		if (seen->text_length > TEXT) {
 			direction->trouble = BEYOND;
 			return false;
 		}
 		memcpy(seen->text, place->text->bytes, seen->text_length);
+		direction->text_length = seen->text_length;
+		memcpy(direction->text, seen->text, seen->text_length);
 	}
 	if (!client && seen->unit.events & (ANSWER | UNTIL))
 		answer(connection, seen->unit.events & UNTIL);

@@ -175,11 +175,12 @@ static __always_inline void note_request(struct step *s, struct unit *unit)
 	__u64 first;
 
 	/* A text is kept for one operation in a call, so a new one is announced here. */
-	if (unit->events & (REQUEST | REMEMBER) && !(unit->events & (MARKER | RECALL)) &&
+	if (unit->events & (REQUEST | REMEMBER) && !(unit->events & (MARKER | RECALL | SAME)) &&
 	    s->talk->operation != unit->operation) {
 		announce(unit->operation, &work->text, s->talk->party.protocol, OPERATION_TEXT);
 		s->talk->operation = unit->operation;
 	}
+	unit->events &= ~SAME;
 	if (unit->events & REQUEST) {
 		first = s->stream->first ? s->stream->first : work->call.now;
 		s->stream->first = 0;

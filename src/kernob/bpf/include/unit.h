@@ -92,6 +92,7 @@ enum unit_event {
 	MARKER = 1 << 2, /* with REQUEST: counts as none, but is answered (UNTIL) */
 	REMEMBER = 1 << 3, /* the operation, under `statement`, for this connection */
 	RECALL = 1 << 4, /* the operation is the one remembered under `statement` */
+	SAME = 1 << 5, /* with REQUEST: the operation is that of the latest one; it has no text */
 
 	/* Of a server's direction. Each unit is of the answer to the oldest request, but for: */
 	APART = 1 << 8, /* of no answer: a notice, a push, an interim response */
