@@ -75,15 +75,22 @@ struct http_lines {
 	__u32 begin; /* of the line */
 };
 
-/* Which of 64 bytes are LF. */
+/* Which of 64 bytes are LF. Each word by itself: the compiler would mix them, and run out of
+ * registers. */
 static __always_inline __u64 http_ends(const __u8 *p)
 {
-	__u64 ends = 0;
+	const __u64 ones = 0x0101010101010101ULL;
+	__u64 others = 0, word;
 
 #pragma unroll
-	for (int i = 0; i < 8; i++)
-		ends |= gathered(bytes_equal_exactly(word_at(p + 8 * i), '\n')) << 8 * i;
-	return ends;
+	for (int i = 56; i >= 0; i -= 8) {
+		word = word_at(p + i) ^ (ones * '\n');
+		word = (((word & (ones * 0x7f)) + ones * 0x7f) | word) & (ones << 7);
+		/* The highest bits of eight bytes as eight bits. */
+		others = others << 8 | (word * 0x0002040810204081ULL) >> 56;
+		asm volatile("" : "+r"(others));
+	}
+	return ~others;
 }
 
 /* The number after a colon; at least HTTP_MOST if there is none, or a larger one. */
@@ -170,29 +177,33 @@ __noinline int http_field(const struct window *from, __u32 begin, __u32 length,
 static long http_block(__u32 i, struct http_lines *lines)
 {
 	struct http_head *head = lines->head;
-	__u32 at = lines->at, begin = lines->begin, end, left = lines->n - at;
-	const __u8 *p = lines->p;
+	__u32 at = lines->at, begin = lines->begin, left = lines->n - at;
+	const __u8 *p = lines->p, *from;
+	__u32 end, length;
 	__u64 ends, word;
 
 	ends = http_ends(p + bounded(at, WINDOW - 64));
 	if (left < 64)
 		ends &= (1ULL << left) - 1;
+	if (ends && !head->first) {
+		head->first = at + lowest_bit(ends) + 1;
+		if (head->apart) {
+			begin = head->first;
+			ends &= ends - 1;
+		}
+	}
 	for (int line = 0; line <= 32 && ends; line++) {
 		end = at + lowest_bit(ends) + 1;
 		ends &= ends - 1;
-		word = word_at(p + bounded(begin, WINDOW - 1));
-		if (!head->first) {
-			head->first = end;
-			if (head->apart)
-				word = 0;
-		}
-		if ((__u8)word == '\n' || (__u16)word == ('\r' | '\n' << 8)) {
+		from = p + bounded(begin, WINDOW - 1);
+		length = end - begin;
+		if (length <= 2 && (length == 1 || from[0] == '\r')) {
 			head->end = end;
 			return 1;
 		}
-		word |= HTTP_SMALL;
+		word = word_at(from) | HTTP_SMALL;
 		if (word == HTTP_CONTENT_ || word == HTTP_TRANSFER)
-			http_field((const void *)p, begin, end - begin, head);
+			http_field((const void *)p, begin, length, head);
 		begin = end;
 	}
 	lines->begin = begin;
