@@ -19,8 +19,8 @@
 /* `local` of a request: what its answer's length depends on. */
 enum { HTTP_HEAD = 1, HTTP_CONNECT = 2 };
 
-/* The words of parse->own */
-enum { HTTP_PLACE, HTTP_SIZE, HTTP_STATUS };
+/* The words of parse->own. HTTP_RESULT is a client's operation, a server's status. */
+enum { HTTP_PLACE, HTTP_SIZE, HTTP_RESULT, HTTP_HASH };
 
 struct http_own {
 	__u64 words[4];
@@ -39,6 +39,17 @@ enum {
 	HTTP_CHUNKED = 1 << 5, /* which ends with chunked */
 	HTTP_SAID = HTTP_SIZED | HTTP_CODED | HTTP_CHUNKED,
 };
+
+/*
+ * What else own[HTTP_PLACE] holds where a message begins: the length of the latest head if it was
+ * in one window, what it left in `local`, and how often in a row the next one was another. Clients
+ * and servers repeat themselves: a head of the same bytes, by own[HTTP_HASH], is not read again.
+ * The latest size and result are in their words.
+ */
+#define HTTP_KEPT(word) ((word) >> 16 & 0xffff)
+#define HTTP_KEPT_LOCAL(word) ((word) >> 32 & 0xff)
+#define HTTP_MISSES(word) ((word) >> 40)
+#define HTTP_MOST_MISSES 8
 
 #define HTTP_MOST (1ULL << 60) /* bytes of a body */
 
@@ -238,7 +249,7 @@ static __always_inline __u64 http_lines(struct parse *parse, struct http_head *h
 
 	head->apart = place == HTTP_START || own[HTTP_PLACE] & HTTP_MIDDLE;
 	head->said = own[HTTP_PLACE] & HTTP_SAID;
-	head->size = own[HTTP_SIZE];
+	head->size = place == HTTP_START ? 0 : own[HTTP_SIZE];
 	http_read((const void *)p, n, head);
 	if (head->end) {
 		own[HTTP_PLACE] = HTTP_START;
@@ -347,6 +358,53 @@ static __always_inline __u32 http_version(const __u8 *p, __u32 line)
 	return at;
 }
 
+/* A hash of the first bytes of a window. Not static: verified once. */
+__noinline __u64 http_hash(const struct window *from, __u32 length)
+{
+	__u64 hash = length, rest;
+
+	if (!from || length > WINDOW)
+		return 0;
+	for (__u32 i = 0; i < WINDOW / 8; i++) {
+		if (i * 8 + 8 > length)
+			break;
+		hash = mix(hash, word_at(from->bytes + i * 8));
+	}
+	rest = word_at(from->bytes + (bounded(length, 2 * WINDOW - 1) & ~7U));
+	return mix(hash, rest & lowest_bytes(length & 7));
+}
+
+/* Whether a message begins with the latest head. */
+static __always_inline bool http_repeats(struct parse *parse, const __u8 *p, __u32 n)
+{
+	__u64 *own = parse->own;
+	__u32 length = HTTP_KEPT(own[HTTP_PLACE]);
+
+	if (!length || length > n)
+		return false;
+	if (http_hash((const void *)p, length) != own[HTTP_HASH]) {
+		own[HTTP_PLACE] += 1ULL << 40;
+		return false;
+	}
+	own[HTTP_PLACE] &= (1ULL << 40) - 1;
+	return true;
+}
+
+/* Keeps a head of `length` bytes, unless those before it were kept in vain. */
+static __always_inline void http_keep(struct parse *parse, const __u8 *p, __u32 length,
+				      struct unit *unit, __u64 result, __u64 misses)
+{
+	__u64 *own = parse->own;
+
+	own[HTTP_PLACE] = misses << 40;
+	if (misses >= HTTP_MOST_MISSES)
+		return;
+	own[HTTP_PLACE] |= (__u64)unit->local << 32 | length << 16;
+	own[HTTP_SIZE] = unit->body;
+	own[HTTP_RESULT] = result;
+	own[HTTP_HASH] = http_hash((const void *)p, length);
+}
+
 /* How many bytes of a target lie before its path: scheme and authority, if it has them. */
 __noinline int http_before_path(const struct bytes64 *from, __u32 n)
 {
@@ -373,24 +431,6 @@ __noinline int http_before_path(const struct bytes64 *from, __u32 n)
 		}
 	}
 	return n;
-}
-
-/* The fingerprint of a text, which gets zeros behind its end for that. */
-__noinline __u64 http_fingerprint(struct text *text)
-{
-	__u64 hash = HTTP;
-	__u32 length;
-
-	if (!text)
-		return 0;
-	length = text->length;
-	*(unaligned_u64 *)(text->bytes + bounded(length, TEXT - 1)) = 0;
-	for (__u32 i = 0; i < 88; i++) {
-		if (i * 8 >= length)
-			break;
-		hash = mix(hash, word_at(text->bytes + i * 8));
-	}
-	return hash;
 }
 
 /* The first line of a request, of `line` bytes, 0 if it is longer than the window. Not static:
@@ -446,7 +486,7 @@ __noinline int http_ask(const struct window *from, __u32 line, struct unit *unit
 	text->bytes[to] = ' ';
 	*(unaligned_u64 *)(text->bytes + to + 1) = version;
 	text->length = to + 9;
-	unit->operation = http_fingerprint(text);
+	unit->operation = mix(HTTP, http_hash((const void *)text->bytes, to + 9));
 	unit->events = REQUEST;
 	return TAKEN;
 }
@@ -454,13 +494,22 @@ __noinline int http_ask(const struct window *from, __u32 line, struct unit *unit
 static __always_inline int http_request(struct parse *parse, const __u8 *p, __u32 n,
 					struct unit *unit, struct text *text)
 {
-	__u64 *own = parse->own;
+	__u64 *own = parse->own, misses = 0;
 	__u32 place = own[HTTP_PLACE] & HTTP_PLACES;
 	struct http_head head = {};
 
 	if (place == HTTP_CHUNK)
 		return http_chunk((const void *)p, n, (void *)own, unit);
 	if (place == HTTP_START) {
+		if (http_repeats(parse, p, n)) {
+			unit->length = HTTP_KEPT(own[HTTP_PLACE]) + own[HTTP_SIZE];
+			unit->body = own[HTTP_SIZE];
+			unit->local = HTTP_KEPT_LOCAL(own[HTTP_PLACE]);
+			unit->operation = own[HTTP_RESULT];
+			unit->events = REQUEST | SAME;
+			return TAKEN;
+		}
+		misses = HTTP_MISSES(own[HTTP_PLACE]);
 		/* Some clients put an empty line behind a body. */
 		if (p[0] == '\r' || p[0] == '\n') {
 			unit->length = 1;
@@ -479,10 +528,12 @@ static __always_inline int http_request(struct parse *parse, const __u8 *p, __u3
 		return TAKEN;
 	if (head.said & HTTP_CHUNKED) {
 		own[HTTP_PLACE] = HTTP_CHUNK;
-	} else {
-		unit->length += head.size;
-		unit->body = head.size;
+		return TAKEN;
 	}
+	unit->length += head.size;
+	unit->body = head.size;
+	if (place == HTTP_START)
+		http_keep(parse, p, head.end, unit, unit->operation, misses);
 	return TAKEN;
 }
 
@@ -500,8 +551,8 @@ static __always_inline __u32 http_status(const __u8 *p)
 static __always_inline int http_response(struct parse *parse, const __u8 *p, __u32 n,
 					 struct unit *unit, struct text *text)
 {
-	__u64 *own = parse->own;
-	__u32 place = own[HTTP_PLACE] & HTTP_PLACES, status = own[HTTP_STATUS];
+	__u64 *own = parse->own, misses = 0;
+	__u32 place = own[HTTP_PLACE] & HTTP_PLACES, status = own[HTTP_RESULT];
 	struct http_head head = {};
 	int verdict;
 
@@ -514,12 +565,20 @@ static __always_inline int http_response(struct parse *parse, const __u8 *p, __u
 		return verdict;
 	}
 	if (place == HTTP_START) {
+		if (!parse->asked && http_repeats(parse, p, n)) {
+			unit->length = HTTP_KEPT(own[HTTP_PLACE]) + own[HTTP_SIZE];
+			unit->body = own[HTTP_SIZE];
+			unit->status = status;
+			unit->events = ANSWER;
+			return TAKEN;
+		}
+		misses = HTTP_MISSES(own[HTTP_PLACE]);
 		if (n < 12)
 			return p[0] == 'H' ? MORE : ALIEN;
 		status = http_status(p);
 		if (status < 100)
 			return ALIEN;
-		own[HTTP_STATUS] = status;
+		own[HTTP_RESULT] = status;
 	}
 	unit->length = http_lines(parse, &head, p, n);
 	if (!unit->length)
@@ -546,6 +605,8 @@ static __always_inline int http_response(struct parse *parse, const __u8 *p, __u
 	} else if (head.said & HTTP_SIZED && !(head.said & HTTP_CODED)) {
 		unit->length += head.size;
 		unit->body = head.size;
+		if (place == HTTP_START && !parse->asked)
+			http_keep(parse, p, head.end, unit, status, misses);
 	} else {
 		unit->events = TO_CLOSE;
 		unit->length += HTTP_MOST;
