@@ -366,3 +366,48 @@ def test_detection() -> None:
         assert not asks("http", line)
     for line in (b"HTTP/2.0 200 OK\r\n", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 abc", b"220 hello\r\n"):
         assert not answers("http", line)
+
+
+def test_heads_that_repeat_and_change() -> None:
+    def request(target: bytes, body: bytes) -> bytes:
+        head = b"PUT %s HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (target, len(body))
+        return head + body
+
+    def answer(status: int, date: int, body: bytes) -> bytes:
+        head = b"HTTP/1.1 %d OK\r\nDate: %02d\r\nContent-Length: %d\r\n\r\n"
+        return head % (status, date, len(body)) + body
+
+    asked = [(b"/a", b"1"), (b"/a", b"2"), (b"/a", b""), (b"/a", b""), (b"/b", b""), (b"/a", b"")]
+    found = client(b"".join(request(*each) for each in asked))
+    assert [(unit.text, unit.body) for unit in found] == [
+        (b"PUT %s HTTP/1.1" % target, len(body)) for target, body in asked
+    ]
+    assert len({unit.operation for unit in found}) == 2
+
+    answered = [(200, 1, b"a"), (200, 1, b"b"), (201, 1, b"b"), (200, 2, b"c"), (200, 2, b"dd")]
+    found = server(b"".join(answer(*each) for each in answered * 2))
+    assert bodies(found) == [(status, len(body)) for status, _, body in answered * 2]
+
+
+def test_heads_that_repeat_after_others() -> None:
+    get, head = b"GET /a HTTP/1.1\r\n\r\n", b"HEAD /a HTTP/1.1\r\n\r\n"
+    asked = client(get + get + head + head + b"\r\n" + get)
+    assert [unit.local for unit in asked] == [0, 0, HEAD, HEAD, 0]
+
+    sized = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    empty = b"HTTP/1.1 204 No Content\r\n\r\n"
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    stream = sized + b"ab" + sized + b"cd" + sized + empty + sized + b"ef" + chunked + sized + b"gh"
+    found = server(stream + interim + sized + b"ij" + sized, (0, 0, HEAD, 0, 0, 0, 0, 0, HEAD))
+    assert [(unit.status, unit.body) for unit in found if unit.events != Event.APART] == [
+        *((200, 2), (200, 2), (200, 0), (204, 0)),
+        *((200, 2), (200, 1), (200, 2), (200, 2), (200, 0)),
+    ]
+
+
+def test_heads_that_never_repeat() -> None:
+    lines = [b"GET /a%d HTTP/1.1\r\nX-Id: %02d\r\n\r\n" % (i % 2, i) for i in range(40)]
+    found = units("http", Direction.CLIENT, b"".join(lines) + lines[-1] * 3)
+    assert [unit.length for unit in found] == [len(line) for line in (*lines, *lines[-1:] * 3)]
+    assert {unit.text for unit in found} == {b"GET /a0 HTTP/1.1"}

@@ -37,12 +37,6 @@ struct segment {
 	bool run; /* of digits */
 };
 
-/* The lowest `length` bytes of a word. */
-static __always_inline __u64 lowest_bytes(__u32 length)
-{
-	return length >= 8 ? ~0ULL : (1ULL << (length * 8)) - 1;
-}
-
 /* The highest bit of each byte that is neither a digit nor a letter up to F. */
 static __always_inline __u64 no_hexadecimals(__u64 word)
 {
@@ -58,7 +52,7 @@ static long look_at_segment(__u32 i, struct segment *segment)
 	__u32 at = segment->at, length = segment->end - at, place = at - segment->begin;
 	__u64 odd = no_hexadecimals(word_at(segment->text + bounded(at, TEXT - 1)));
 
-	odd &= lowest_bytes(length);
+	odd = first_bytes(odd, length);
 	if (odd)
 		segment->odd |= place < 64 ? gathered(odd) << place : 1ULL << 63;
 	segment->at = at + 8;
@@ -100,7 +94,7 @@ __noinline int change_segment(struct text *text, __u32 begin, __u32 end)
 	segment.text = text->bytes;
 	first = text->bytes + bounded(begin, TEXT - 1);
 	if ((first[0] | 0x20) == 'v' && length <= 4 &&
-	    !(no_digits(word_at(first + 1)) & lowest_bytes(length - 1)))
+	    !first_bytes(no_digits(word_at(first + 1)), length - 1))
 		return end;
 	if (length >= 8) {
 		bpf_loop(TEXT / 8, look_at_segment, &segment, 0);
@@ -126,7 +120,7 @@ static long take_path(__u32 i, struct url_path *path)
 		length = lowest_bit(stops) >> 3;
 	if (length > left)
 		length = left;
-	taken = 0x8080808080808080ULL & lowest_bytes(length);
+	taken = first_bytes(0x8080808080808080ULL, length);
 	path->digits |= ~others & taken;
 	path->others |= others & taken;
 	*(unaligned_u64 *)(path->text->bytes + bounded(to, TEXT - 1)) = word;

@@ -27,15 +27,6 @@ static __always_inline __u64 bytes_equal(__u64 word, __u8 byte)
 	return (zero - ones) & ~zero & (ones << 7);
 }
 
-/* The highest bit of each byte of `word` that is `byte`, exactly. */
-static __always_inline __u64 bytes_equal_exactly(__u64 word, __u8 byte)
-{
-	const __u64 ones = 0x0101010101010101ULL;
-	__u64 zero = word ^ (ones * byte);
-
-	return ~(((zero & (ones * 0x7f)) + ones * 0x7f) | zero) & (ones << 7);
-}
-
 /* The highest bit of each byte of `word` that is no decimal digit, exactly. */
 static __always_inline __u64 no_digits(__u64 word)
 {
