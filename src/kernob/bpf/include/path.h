@@ -21,8 +21,8 @@ struct url_path {
 	__u32 end;
 	__u32 to; /* where in the text the next byte goes */
 	__u32 begin; /* of the segment, in the text */
-	__u64 digits; /* of the segment: it has some */
-	__u64 others; /* other bytes than digits */
+	bool digits; /* of the segment: it has some */
+	bool others; /* other bytes than digits */
 	bool cut;
 };
 
@@ -121,8 +121,8 @@ static long take_path(__u32 i, struct url_path *path)
 	if (length > left)
 		length = left;
 	taken = first_bytes(0x8080808080808080ULL, length);
-	path->digits |= ~others & taken;
-	path->others |= others & taken;
+	path->digits |= (~others & taken) != 0;
+	path->others |= (others & taken) != 0;
 	*(unaligned_u64 *)(path->text->bytes + bounded(to, TEXT - 1)) = word;
 	at += length;
 	to += length;
@@ -150,8 +150,8 @@ static long take_path(__u32 i, struct url_path *path)
 	path->at = at + 1;
 	path->to = to + 1;
 	path->begin = to + 1;
-	path->digits = 0;
-	path->others = 0;
+	path->digits = false;
+	path->others = false;
 	return path->at == path->end;
 }
 

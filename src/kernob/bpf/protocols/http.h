@@ -64,17 +64,12 @@ __noinline int http_before_path(const struct bytes64 *from, __u32 n)
 	return n;
 }
 
-/* The first line of a request, of `line` bytes, 0 if it is longer than the window. Not static:
- * verified once. */
-__noinline int http_ask(const struct window *from, __u32 line, struct unit *unit, struct text *text)
+/* The first line of a request, of `line` bytes, 0 if it is longer than the window. */
+static __always_inline int http_ask(const __u8 *p, __u32 line, struct unit *unit, struct text *text)
 {
 	__u64 low, high, version = HTTP_VERSION_1_ | (__u64)'1' << 56, spaces;
 	__u32 to, at, end = WINDOW, before;
-	const __u8 *p;
 
-	if (!from || !unit || !text)
-		return ALIEN;
-	p = from->bytes;
 	low = word_at(p);
 	high = word_at(p + 8);
 	spaces = bytes_equal(low, ' ');
@@ -111,7 +106,7 @@ __noinline int http_ask(const struct window *from, __u32 line, struct unit *unit
 					at++;
 			}
 		}
-		to = add_path(from, at, end, text, to);
+		to = add_path((const void *)p, at, end, text, to);
 	}
 	to = bounded(to, TEXT - 1);
 	text->bytes[to] = ' ';
@@ -152,8 +147,7 @@ static __always_inline int http_request(struct parse *parse, const __u8 *p, __u3
 	unit->length = http_lines(parse, &head, p, n);
 	if (!unit->length)
 		return MORE;
-	if (head.odd ||
-	    (place == HTTP_START && http_ask((const void *)p, head.first, unit, text) != TAKEN))
+	if (head.odd || (place == HTTP_START && http_ask(p, head.first, unit, text) != TAKEN))
 		return ALIEN;
 	if (!head.end || place == HTTP_TRAILER)
 		return TAKEN;
