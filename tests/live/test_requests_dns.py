@@ -21,7 +21,8 @@ import dns.query
 import pytest
 from seen import Seen
 
-from kernob.config import Network, Requests
+from kernob.collector import Collector
+from kernob.config import Config, Network, Requests
 from kernob.signals.network import KernelFlows
 from kernob.signals.requests import KernelRequests
 from servers import debian_server, free_port, running
@@ -503,6 +504,32 @@ def test_as_fast_as_it_goes(dnsmasq: Dnsmasq, requests_seen: Seen) -> None:
     counts = requests_seen.counts(pid=dnsmasq.pid, side="server")
     assert sum(counts.values()) == sum(sent)
     assert counts.keys() == {(f"A n{number}.test", NXDOMAIN) for number in range(10)}
+
+
+def test_who_has_ended_waits_no_longer(questions: Path) -> None:
+    """Its questions count before its rows go, and make none afterwards."""
+    collector = Collector(Config())
+
+    def unanswered() -> list[int]:
+        return [
+            int(value)
+            for points in collector.collect()
+            if points.metric.name == "kernob.requests.unanswered"
+            for series, value in zip(points.series, points.values, strict=True)
+            if dict(series.attributes)["service.name"] == "questions"
+        ]
+
+    try:
+        assert collector.requests
+        done = subprocess.run([questions, "30", "0"], capture_output=True, text=True, check=True)
+        pid = int(done.stdout.split()[0])
+
+        for _ in range(3):
+            assert unanswered() == [30]
+        keys, _ = collector.requests._index.read()
+        assert pid not in keys["pid"]
+    finally:
+        collector.close()
 
 
 @pytest.mark.parametrize("window", [1, 50])

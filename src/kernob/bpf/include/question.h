@@ -177,6 +177,15 @@ static __noinline bool see_datagram(struct work *work, struct datagram_socket *s
 /* What has waited for its other half for so long is counted without it. */
 const volatile __u64 answer_timeout_ns = 5000000000ULL;
 
+/* A process that has ended waits for nothing; and no row of it may be made once user space has let
+ * go of it, which is when it leaves this table. */
+static __always_inline bool has_ended(struct series_key *row)
+{
+	struct process_key process = {.start = row->start, .pid = row->pid};
+
+	return bpf_map_lookup_elem(&exits, &process);
+}
+
 static __always_inline void sweep_one(struct flight_key *key, struct awaited *value)
 {
 	struct flight_key id = *key;
@@ -185,7 +194,10 @@ static __always_inline void sweep_one(struct flight_key *key, struct awaited *va
 	__u64 now = bpf_ktime_get_ns(), last = value->last, bytes = value->bytes;
 	__u32 reason = value->reason, number;
 
-	if (row_key.protocol != DNS || now - (last ? last : value->start) < answer_timeout_ns)
+	if (row_key.protocol != DNS)
+		return;
+	if (now - (last ? last : value->start) < answer_timeout_ns &&
+	    (last || !has_ended(&row_key)))
 		return;
 	if (bpf_map_delete_elem(&awaited, &id))
 		return;
