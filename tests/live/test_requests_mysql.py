@@ -154,23 +154,35 @@ def test_the_connector(database: Database, requests_seen: Seen) -> None:
     assert names == {"SELECT ?": "shop", "STATISTICS": "other", "SELECT ?, ?, ?": "shop"}
 
 
-def test_the_command_line_client(database: Database, requests_seen: Seen) -> None:
-    script = "SELECT 1, 'secret'; SELECT * FROM missing; SELECT 2, 'x' # it\n;" * 20
+def command_line(database: Database, script: str, *options: str) -> None:
     subprocess.run(
         [
             *("mariadb", "--no-defaults", "-h127.0.0.1", f"-P{database.port}", "-usomebody"),
-            *("-psecret", "--force", "shop"),
+            *("-psecret", "--force", *options, "shop"),
         ],
         input=script,
         text=True,
         check=False,
         capture_output=True,
     )
+
+
+def test_the_command_line_client(database: Database, requests_seen: Seen) -> None:
+    command_line(database, "SELECT 1, 'secret'; SELECT * FROM missing; SELECT 2, 'x' # it\n;" * 20)
     expected = {
         ("SELECT ?, ?", 0): 40,
         ("SELECT * FROM missing", NO_TABLE): 20,
     }
     agree(requests_seen, database, expected)
+
+
+def test_compressed_connections_are_said_to_be_unseen(
+    database: Database, requests_seen: Seen
+) -> None:
+    command_line(database, "SELECT 1;" * 20, "--compress")
+    requests_seen.until(lambda: requests_seen.unseen().get(("mysql", "compressed")) == 2)
+    assert requests_seen.unseen()["mysql", "compressed"] == 2
+    assert not requests_seen.rows(port=database.port)
 
 
 def test_several_results(database: Database, requests_seen: Seen) -> None:

@@ -32,7 +32,7 @@ static long mysql_pass_packet(__u32 i, struct mysql_passing *passing)
 		return 1;
 	passed->left--;
 	passed->length = at + 4 + length;
-	return length == MYSQL_LONGEST;
+	return 0;
 }
 
 /* Passes over up to `left` definitions or rows, at least one, as many as the window shows. Returns
@@ -216,7 +216,7 @@ static __always_inline void mysql_pass(__u64 *own, const __u8 *p, __u32 n, struc
 	passed =
 		mysql_pass_packets((const void *)p, n, rows ? WINDOW : own[MYSQL_LEFT], rows, text);
 	unit->length = (__u32)passed;
-	/* Only a row can be so long, and then it is the last one that was passed. */
+	/* Only a row can be so long; the window ends within it, so it is the last one. */
 	if (unit->length >= 4 + MYSQL_LONGEST)
 		own[MYSQL_FLAGS] |= MYSQL_CONTINUES;
 	if (rows)
