@@ -111,6 +111,9 @@ static __always_inline int tcp_moved(struct sock *sk, struct connection *c, int 
 	 * position must not show them to drain() again. */
 	if (c->named && c->process != process.start && !c->shared) {
 		c->shared = 1;
+		/* Its requests are whoever's is running, from now on: to be found out once more. */
+		if (c->stage < STAGES)
+			c->stage = 0;
 		*(volatile __u64 *)&c->owner = 0;
 		drain(c, sk);
 	}

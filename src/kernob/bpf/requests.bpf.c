@@ -85,6 +85,7 @@ static __always_inline void identify(struct party *party, struct sock *sk, __u8 
 {
 	struct connection *c = bpf_sk_storage_get(&connections, sk, 0, 0);
 
+	__builtin_memset(party->rows, 0, sizeof(party->rows));
 	party->protocol = protocol;
 	party->requests = requests;
 	party->side = requests == TRANSMIT ? CLIENT : SERVER;
@@ -128,6 +129,13 @@ static __always_inline void start(void *ctx, struct sock *sk, __u32 length, int 
 		}
 		talk->id = __sync_fetch_and_add(&talks_made, 1) + 1;
 		talk->last_direction = !direction;
+	}
+	found = talk->party.protocol;
+	if (found) {
+		/* The connection has got a second owner. */
+		identify(&talk->party, sk, found, talk->party.requests);
+		bpf_tail_call(ctx, chain, found);
+		return;
 	}
 	stream = &talk->streams[direction];
 	/* The middle of a message says nothing: only where the direction turns. */
@@ -206,6 +214,7 @@ static __noinline __u32 finish_call(struct work *work, struct talk *talk, struct
 		}
 		talk->refused |= 1 << (talk->party.protocol & 7);
 		lose(work, talk);
+		talk->party.protocol = NO_PROTOCOL;
 		talk->streams[0].lost = 0;
 		talk->streams[1].lost = 0;
 		talk->last_direction = !direction;
