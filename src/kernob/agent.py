@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from kernob import __version__, requests_table
 from kernob.collector import Collector
 from kernob.errors import AlreadyRunningError, KernelError
 from kernob.kernel import capabilities
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from kernob.config import Loaded
-    from kernob.telemetry.otlp import Sender
+    from kernob.telemetry.otlp import Sender, State
+    from kernob.telemetry.spans import Span
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +65,19 @@ class Agent:
         config = loaded.config
         self._config = config
         self._otlp = loaded.otlp
+        self._traces = loaded.traces
         self._stop = threading.Event()
         self._lock = take_lock(Path(os.environ.get("RUNTIME_DIRECTORY", "/run/kernob")) / LOCK)
         self._listener: Listener | None = None
         if config.prometheus.enabled:
             self._listener = Listener(
                 config.prometheus.listen,
-                {"/metrics": self._serve_metrics, "/api/network": self._serve_table},
+                {
+                    "/metrics": self._serve_metrics,
+                    "/api/network": self._serve_table,
+                    requests_table.SAMPLES_PATH: self._serve_requests,
+                    requests_table.SERIES_PATH: self._serve_series,
+                },
                 token_file=config.prometheus.token_file,
                 tls=config.prometheus.tls,
             )
@@ -83,17 +91,22 @@ class Agent:
         self._failures = 0
         self._collection_seconds = 0.0
         self._reading = threading.Lock()
-        self._sender = self._make_sender()
+        self._resource = attributes(self._collector.resource)
+        self._sender, self._span_sender = self._make_senders()
         self._latest = Snapshot(self._started, ())
         self._latest = self._collect()
 
-    def _make_sender(self) -> Sender | None:
-        if not self._otlp.enabled:
-            return None
+    def _make_senders(self) -> tuple[Sender[Snapshot] | None, Sender[Span] | None]:
+        spans = self._traces.enabled and self._config.requests.samples_per_second > 0
+        if not self._otlp.enabled and not spans:
+            return None, None
         # Imported only when it is used: the exporters cost 20 MiB.
-        from kernob.telemetry.otlp import Sender  # noqa: PLC0415
+        from kernob.telemetry.otlp import metrics_sender, traces_sender  # noqa: PLC0415
 
-        return Sender(self._otlp)
+        return (
+            metrics_sender(self._otlp) if self._otlp.enabled else None,
+            traces_sender(self._traces) if spans and self._collector.samples else None,
+        )
 
     # -- one collection ------------------------------------------------------------------------
 
@@ -107,16 +120,24 @@ class Agent:
                 if self._failures == 1:
                     log.error("a collection failed: %s", error)  # noqa: TRY400  (one line)
                 points = ()
+            else:
+                self._offer_samples()
         limited = tuple(self._limit(p) for p in points)
         self._collection_seconds = time.monotonic() - begin
         self._collections += 1
         return Snapshot(time.time_ns(), (*limited, *self._own_points()))
 
+    def _offer_samples(self) -> None:
+        if self._span_sender:
+            self._span_sender.offer(
+                *(sample.span(self._resource) for sample in self._collector.new_samples)
+            )
+
     def _limit(self, points: Points) -> Points:
         limit = self._limits.get(points.metric.name)
         if limit is None:
             limit = self._limits[points.metric.name] = SeriesLimit(
-                self._config.metrics.series_limit, attributes(self._collector.resource)
+                self._config.metrics.series_limit, self._resource
             )
         return limit.apply(points)
 
@@ -140,7 +161,16 @@ class Agent:
             export_delay=exports.delay if exports else None,
             unpaired=collector.requests.unpaired() if collector.requests else {},
             unseen=collector.requests.unseen() if collector.requests else {},
+            samples_dropped=self._samples_dropped(),
         )  # fmt: skip
+
+    def _samples_dropped(self) -> dict[str, int]:
+        """Returns the samples that did not get where they should, by reason."""
+        if self._collector.requests is None:
+            return {}
+        ring = self._collector.requests.losses()["samples_dropped"]
+        sending = self._span_sender.state if self._span_sender else None
+        return {"ring": ring, **(_not_sent(sending) if sending else {})}
 
     # -- what others read ----------------------------------------------------------------------
 
@@ -151,6 +181,38 @@ class Agent:
     def _serve_table(self, _request: Request) -> Response:
         with self._reading:
             table = self._collector.table()
+        return Response(200, "application/json", msgspec.json.encode(table))
+
+    def _serve_requests(self, request: Request) -> Response:
+        """Answers with the latest samples; `after=N` leaves out those up to number N."""
+        text = request.query.get("after", "0")
+        if not text.isdecimal():
+            return Response(400, "text/plain; charset=utf-8", b"after: a whole number is wanted\n")
+        collector = self._collector
+        with self._reading:
+            latest = list(collector.samples.latest) if collector.samples else []
+        answer = requests_table.Requests(
+            time=time.time_ns(),
+            since=self._started,
+            host=str(collector.resource["host.name"]),
+            reason=collector.no_requests,
+            dropped=self._samples_dropped(),
+            requests=[
+                requests_table.request_of(sample) for sample in latest if sample.number > int(text)
+            ],
+        )
+        return Response(200, "application/json", msgspec.json.encode(answer))
+
+    def _serve_series(self, _request: Request) -> Response:
+        """Answers with the histograms of all series, as of the latest snapshot."""
+        table = requests_table.SeriesTable(
+            time=self._latest.time,
+            host=str(self._collector.resource["host.name"]),
+            version=__version__,
+            reason=self._collector.no_requests,
+            losses=self._collector.losses(),
+            series=requests_table.series_of(self._latest.points),
+        )
         return Response(200, "application/json", msgspec.json.encode(table))
 
     # -- from start to stop --------------------------------------------------------------------
@@ -178,6 +240,8 @@ class Agent:
             log.info("metrics on %s/metrics", self._listener.url)
         if self._sender:
             log.info("sending to %s every %g s", self._sender.endpoint, self._otlp.interval)
+        if self._span_sender:
+            log.info("sending samples of requests to %s", self._span_sender.endpoint)
         log.info("%s", self._collector.source.description)
         try:
             self._loop(timing)
@@ -213,13 +277,26 @@ class Agent:
 
     def close(self) -> None:
         """Sends the last figures, stops listening, detaches from the kernel."""
-        if self._sender:
-            self._sender.offer(self._collect())
-            self._sender.close(FLUSH_SECONDS)
+        senders = [sender for sender in (self._sender, self._span_sender) if sender]
+        if senders:
+            last = self._collect()
+            if self._sender:
+                self._sender.offer(last)
+            deadline = time.monotonic() + FLUSH_SECONDS
+            for sender in senders:
+                sender.close(max(0.0, deadline - time.monotonic()))
         if self._listener:
             self._listener.close()
         self._collector.close()
         os.close(self._lock)
+
+
+def _not_sent(state: State) -> dict[str, int]:
+    """Returns what a sender gave up, by reason."""
+    return {
+        "queue": state.dropped - state.refused,
+        "refused": state.refused + state.rejected,
+    }
 
 
 class ClockWatch:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kernob.signals.flows import FlowSource, ProcessId
     from kernob.signals.ledger import Ledger
     from kernob.signals.requests import KernelRequests
+    from kernob.signals.samples import Sample, Samples
     from kernob.telemetry.model import Points
 
 NAMES_SECONDS: Final = 30.0
@@ -61,6 +62,8 @@ class Collector:
         source: of the flows.
         requests: of the requests; None where they can't be seen.
         no_requests: why not; empty if they are.
+        samples: single requests; None where there are no requests.
+        new_samples: those of the last reading.
 
     Raises:
         KernelError: see `open_source`.
@@ -84,7 +87,11 @@ class Collector:
             conversations=config.metrics.series_limit,
         )
         self.requests, self.no_requests = self._open_requests(config)
-        self._ledger = self._make_ledger(config, now) if self.requests else None
+        self._ledger: Ledger | None = None
+        self.samples: Samples | None = None
+        self.new_samples: list[Sample] = []
+        if self.requests:
+            self._ledger, self.samples = self._name_requests(config, self.requests, now)
 
     def _open_requests(self, config: Config) -> tuple[KernelRequests | None, str]:
         """Returns the source of requests, or None and why there is none."""
@@ -103,22 +110,29 @@ class Collector:
             log.warning("bytes only, no requests: %s", error)
             return None, str(error)
 
-    def _make_ledger(self, config: Config, now: int) -> Ledger:
+    def _name_requests(
+        self, config: Config, source: KernelRequests, now: int
+    ) -> tuple[Ledger, Samples]:
         from kernob.signals.ledger import Ledger  # noqa: PLC0415
+        from kernob.signals.operations import Operations  # noqa: PLC0415
+        from kernob.signals.samples import Samples  # noqa: PLC0415
 
-        return Ledger(
+        operations = Operations(
             identify=self._identify,
             name_peer=self._peers.name,
-            resource=self.resource,
-            start=now,
+            host=str(self.resource["host.name"]),
             texts=config.requests.texts,
         )
+        ledger = Ledger(operations, resource=self.resource, start=now)
+        return ledger, Samples(source, operations)
 
     def _identify(self, pid: int, start: int) -> Process:
         return self._processes.resolve(pid, start, self.source.record(pid, start))
 
     def collect(self) -> tuple[Points, ...]:
         """Reads everything once and returns the metrics of network and requests.
+
+        `new_samples` are those of this reading from then on.
 
         Raises:
             KernelError: the source can't be read.
@@ -127,10 +141,13 @@ class Collector:
         if now >= self._next_refresh:
             self._next_refresh = now + NAMES_SECONDS
             self._peers.refresh()
+            if self.samples:
+                self.samples.rename()
         for process in self._processes.refresh():
             self.accounts.rename(process)
-            if self._ledger:
+            if self._ledger and self.samples:
                 self._ledger.rename(process)
+                self.samples.rename()
         reading = self.source.read()
         settled = self.accounts.update(reading)
         # Before the names of processes go that have ended: some of their requests may be new.
@@ -141,9 +158,11 @@ class Collector:
         return (*self.accounts.points(), *requests)
 
     def _collect_requests(self, ended: Collection[ProcessId]) -> tuple[Points, ...]:
-        if self.requests is None or self._ledger is None:
+        if self.requests is None or self._ledger is None or self.samples is None:
             return ()
+        self.samples.read()
         self._ledger.update(self.requests.read())
+        self.new_samples = self.samples.take()
         self._ledger.release(self.requests.release(ended))
         return self._ledger.points()
 

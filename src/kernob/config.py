@@ -289,12 +289,14 @@ class Loaded:
 
     Attributes:
         config: the settings.
-        otlp: how to send, OpenTelemetry's variables included.
+        otlp: how to send metrics, OpenTelemetry's variables included.
+        traces: how to send samples of requests.
         origins: where a setting comes from, by its path (`agent.interval`); defaults are not in.
     """
 
     config: Config
     otlp: otlp_settings.Settings
+    traces: otlp_settings.Settings
     origins: Mapping[str, str]
 
 
@@ -323,7 +325,7 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
         origins[setting] = _FLAGS.get(setting, f"--{setting.rpartition('.')[2]}")
     config = _convert(values, origins)
     _check(config, origins)
-    return Loaded(config, _otlp_settings(config.otlp, environ, origins), origins)
+    return Loaded(config, *_otlp_settings(config.otlp, environ, origins), origins)
 
 
 def _settings() -> Iterator[tuple[str, Any]]:
@@ -573,14 +575,17 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
 
 def _otlp_settings(
     own: Otlp, environ: Mapping[str, str], origins: Mapping[str, str]
-) -> otlp_settings.Settings:
-    """Returns how to send, by OpenTelemetry's variables and our settings."""
+) -> tuple[otlp_settings.Settings, otlp_settings.Settings]:
+    """Returns how to send metrics and traces, by OpenTelemetry's variables and our settings."""
     merged = dict(environ)
     if own.endpoint and not origins["otlp.endpoint"].startswith("OTEL_"):
         merged.pop("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", None)
         merged["OTEL_EXPORTER_OTLP_ENDPOINT"] = own.endpoint
-    settings = otlp_settings.settings(merged)
-    return dataclasses.replace(settings, interval=float(own.interval), queue=own.queue)
+    metrics = otlp_settings.settings(merged)
+    return (
+        dataclasses.replace(metrics, interval=float(own.interval), queue=own.queue),
+        otlp_settings.settings(merged, "traces"),
+    )
 
 
 # -- what is in force ------------------------------------------------------------------------------

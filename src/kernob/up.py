@@ -82,11 +82,14 @@ def _sending(loaded: Loaded) -> dict[str, str]:
     found = {
         "KERNOB_OTLP_ENDPOINT": server.url,
         "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
     }
     if "otlp.interval" not in loaded.origins:
         found["KERNOB_OTLP_INTERVAL"] = LIVE_INTERVAL
     if token := server.token():
-        found["OTEL_EXPORTER_OTLP_METRICS_HEADERS"] = f"authorization={quote(f'Bearer {token}')}"
+        header = f"authorization={quote(f'Bearer {token}')}"
+        found["OTEL_EXPORTER_OTLP_METRICS_HEADERS"] = header
+        found["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] = header
     return found
 
 

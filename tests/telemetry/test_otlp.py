@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from collector import Collector
 from kernob.errors import ConfigError
-from kernob.telemetry import otlp, otlp_settings
+from kernob.telemetry import otlp, otlp_metrics, otlp_settings
 from kernob.telemetry.model import (
     Kind,
     Metric,
@@ -84,15 +84,15 @@ def snapshot(number: int, io: dict[str, int] | None = None, count: int = 0) -> S
 
 
 @contextmanager
-def sending(settings: otlp_settings.Settings) -> Iterator[otlp.Sender]:
-    sender = otlp.Sender(settings)
+def sending(settings: otlp_settings.Settings) -> Iterator[otlp.Sender[Snapshot]]:
+    sender = otlp.metrics_sender(settings)
     try:
         yield sender
     finally:
         sender.close(5)
 
 
-def sent(sender: otlp.Sender, count: int) -> None:
+def sent(sender: otlp.Sender[Snapshot], count: int) -> None:
     wait_until(lambda: sender.state.sent == count, lambda: f"{count} to arrive: {sender.state}")
 
 
@@ -216,7 +216,7 @@ def test_a_collector_that_is_gone_for_a_while_costs_no_byte(
 @BOTH
 def test_what_waits_at_the_end_is_still_sent(collector: Collector, protocol: str) -> None:
     with collector.running():
-        sender = otlp.Sender(collector.settings(protocol))
+        sender = otlp.metrics_sender(collector.settings(protocol))
         for number in range(1, 6):
             sender.offer(snapshot(number))
         sender.close(5)
@@ -228,7 +228,7 @@ def test_what_waits_at_the_end_is_still_sent(collector: Collector, protocol: str
 @pytest.mark.server
 @BOTH
 def test_a_large_snapshot_goes_in_parts_and_once(collector: Collector, protocol: str) -> None:
-    count = 2 * otlp.PART + 10
+    count = 2 * otlp_metrics.PART + 10
     settings = collector.settings(protocol, METRICS_TEMPORALITY_PREFERENCE="delta")
     with collector.running(), sending(settings) as sender:
         sender.offer(snapshot(1, count=count))
@@ -412,7 +412,7 @@ def test_close_is_prompt_while_nobody_listens(protocol: str) -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
         }
     )
-    sender = otlp.Sender(settings)
+    sender = otlp.metrics_sender(settings)
     sender.offer(snapshot(1))
     time.sleep(0.3)
 
@@ -426,7 +426,7 @@ def test_close_is_prompt_while_nobody_listens(protocol: str) -> None:
 
 def test_close_keeps_its_deadline_when_the_collector_says_nothing(sink: Sink) -> None:
     sink.silent.set()
-    sender = otlp.Sender(replace(sink.settings(), timeout=10))
+    sender = otlp.metrics_sender(replace(sink.settings(), timeout=10))
     sender.offer(snapshot(1))
     time.sleep(0.2)
 
@@ -440,7 +440,7 @@ def test_close_keeps_its_deadline_when_the_collector_says_nothing(sink: Sink) ->
 def test_close_without_anything_to_send() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        sender = otlp.Sender(
+        sender = otlp.metrics_sender(
             otlp_settings.Settings(endpoint=f"http://127.0.0.1:{nobody.getsockname()[1]}")
         )
 

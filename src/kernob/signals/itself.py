@@ -78,6 +78,12 @@ UNSEEN: Final = Metric(
     "{call}",
     "Calls on connections with requests whose bytes could not be read, by reason.",
 )
+SAMPLES_DROPPED: Final = Metric(
+    "kernob.agent.samples.dropped",
+    Kind.COUNTER,
+    "{request}",
+    "Single requests that could not be shown or sent, by reason; figures don't depend on them.",
+)
 
 _PAGE: Final = resource.getpagesize()
 
@@ -152,11 +158,12 @@ class Itself:
         export_delay: float | None,
         unpaired: Mapping[tuple[str, str], int],
         unseen: Mapping[tuple[str, str], int],
+        samples_dropped: Mapping[str, int],
     ) -> tuple[Points, ...]:
         """Returns all points about the agent as of now.
 
         `parts` are what it can observe, each with why it does not; empty if it does. `unpaired`
-        and `unseen` are by protocol and reason.
+        and `unseen` are by protocol and reason, `samples_dropped` by reason.
         """
         used = resource.getrusage(resource.RUSAGE_SELF)
         entries = {name: count for name, (count, _) in fill.items()}
@@ -179,5 +186,6 @@ class Itself:
             self._points(EXPORT_DELAY, {} if export_delay is None else {"": export_delay}),
             self._by_protocol(UNPAIRED, unpaired),
             self._by_protocol(UNSEEN, unseen),
+            self._points(SAMPLES_DROPPED, samples_dropped, "reason"),
         )
         return tuple(points for points in made if points is not None)

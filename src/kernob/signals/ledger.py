@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from kernob.protocols.naming import UNKNOWN, Operation
-from kernob.protocols.registry import PROTOCOLS
-from kernob.signals.accounts import MANY_CLIENTS, MANY_PEERS, SIDES
-from kernob.signals.flows import is_unspecified
 from kernob.signals.requests import BUCKETS, FIRST_DURATION, FIRST_SIZE
 from kernob.telemetry.model import (
     OVERFLOW,
@@ -30,17 +26,14 @@ from kernob.telemetry.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from kernob.identity.process import Process
     from kernob.signals.flows import ProcessId
-    from kernob.signals.requests import SeriesReading, Text
+    from kernob.signals.operations import Operations
+    from kernob.signals.requests import SeriesReading
 
 SCALE: Final = 3
-TEXTS: Final = 65536
-"""Most texts of operations that are kept: then the oldest are forgotten."""
 PATIENCE: Final = 30
 """Readings that a row waits for the text of its operation, which the ring may have dropped."""
 
@@ -161,29 +154,17 @@ class Ledger:
     """Adds rows up to services.
 
     Args:
-        identify: the process of an id.
-        name_peer: what to call an address (16 bytes), port (0: unknown) and transport.
+        operations: says what a row is about; learns texts from what is read here.
         resource: of the agent, that of every series.
         start: since when everything counts, nanoseconds since the Unix epoch.
-        texts: let texts of operations out.
     """
 
     def __init__(
-        self,
-        *,
-        identify: Callable[[int, int], Process],
-        name_peer: Callable[[bytes, int, int], str],
-        resource: dict[str, AttributeValue],
-        start: int,
-        texts: bool,
+        self, operations: Operations, *, resource: dict[str, AttributeValue], start: int
     ) -> None:
-        self._identify = identify
-        self._name_peer = name_peer
+        self._operations = operations
         self._resource = attributes(resource)
-        self._host = str(resource["host.name"])
         self._start = start
-        self._with_texts = texts
-        self._texts: dict[int, str] = {}
         self._rows: dict[int, _Row] = {}
         self._of_process: dict[ProcessId, set[int]] = {}
         self._waiting: set[int] = set()
@@ -201,19 +182,13 @@ class Ledger:
             self._sums = np.zeros(len(reading.rows), np.uint64)
             self._rows[0] = _Row(None, None, {})
         for text in reading.texts:
-            self._learn(text)
+            self._operations.learn(text)
         for number, key in zip(reading.numbers.tolist(), reading.keys, strict=True):
             self._admit(number, key)
         changed = set(reading.changed.tolist()) | self._waiting
         numbers = np.array([n for n in changed if self._settled(n)], np.intp)
         if len(numbers):
             self._add(numbers, reading.rows)
-
-    def _learn(self, text: Text) -> None:
-        if len(self._texts) >= TEXTS:
-            for oldest in list(self._texts)[: TEXTS // 4]:
-                del self._texts[oldest]
-        self._texts[text.fingerprint] = text.text
 
     def _admit(self, number: int, key: Any) -> None:
         process = int(key["start"]), int(key["pid"])
@@ -225,12 +200,10 @@ class Ledger:
         row = self._rows[number]
         if row.places:
             return True
-        if row.key is not None and row.waits < PATIENCE:
-            fingerprints = int(row.key["operation"]), int(row.key["namespace"])
-            if any(f and f not in self._texts for f in fingerprints):
-                row.waits += 1
-                self._waiting.add(number)
-                return False
+        if row.key is not None and row.waits < PATIENCE and not self._operations.knows(row.key):
+            row.waits += 1
+            self._waiting.add(number)
+            return False
         self._waiting.discard(number)
         self._place(row)
         return True
@@ -287,7 +260,8 @@ class Ledger:
                 )
             }
             return
-        own, metric, side = self._describe(row.key)
+        described = self._operations.describe(row.key)
+        own, metric, side = described.attributes, described.duration, described.side
         kind = int(row.key["kind"])
         places: dict[str, int] = {}
         if kind in (_WHOLE, _PIECES):
@@ -317,37 +291,6 @@ class Ledger:
             place = table.add_series(series)
             self._places[metric.name, own] = place
         return place
-
-    def _describe(self, key: Any) -> tuple[Attributes, Metric, str]:
-        """Returns the attributes of a row's series, the metric of its durations, and the side."""
-        side = SIDES[int(key["side"])]
-        address, port = key["address"].tobytes(), int(key["port"])
-        protocol = PROTOCOLS[int(key["protocol"])]
-        process = self._identify(int(key["pid"]), int(key["start"]))
-        transport = 6 if protocol.name != "dns" else 17
-        if is_unspecified(address):
-            peer = MANY_CLIENTS if side == "server" else MANY_PEERS
-        else:
-            # The port is that of the serving side: it says nothing about who calls.
-            peer = self._name_peer(address, 0 if side == "server" else port, transport)
-        operation = Operation(
-            text=self._texts.get(int(key["operation"]), UNKNOWN) if self._with_texts else UNKNOWN,
-            status=int(key["status"]),
-            namespace=self._texts.get(int(key["namespace"]), "") if key["namespace"] else "",
-            server=side == "server",
-        )
-        own: dict[str, AttributeValue] = {
-            "service.name": process.service,
-            "kernob.peer": peer,
-            "kernob.side": side,
-            "network.protocol.name": protocol.name,
-            "server.address": self._host if side == "server" else peer,
-            "server.port": port,
-            **protocol.attributes(operation),
-        }
-        if not key["operation"]:
-            own["otel.metric.overflow"] = True
-        return attributes(own), protocol.server if side == "server" else protocol.client, side
 
     # -- series out ----------------------------------------------------------------------------
 

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import grpc
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
 if TYPE_CHECKING:
     from kernob.telemetry.otlp_settings import Settings
 
 
-def exporter(settings: Settings) -> OTLPMetricExporter:
-    """Returns an exporter; without TLS if its endpoint is an `http://` URL."""
+def exporter(settings: Settings) -> OTLPMetricExporter | OTLPSpanExporter:
+    """Returns an exporter of their signal; without TLS if its endpoint is an `http://` URL."""
+    kind = OTLPMetricExporter if settings.signal == "metrics" else OTLPSpanExporter
     gzip = settings.compression == "gzip"
-    return OTLPMetricExporter(
+    return kind(
         endpoint=settings.endpoint,
         credentials=grpc.ssl_channel_credentials(
             root_certificates=_read(settings.certificate),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
     from kernob.telemetry.otlp_settings import Settings
 
 
-def exporter(settings: Settings, answered: Callable[[int, int, str], None]) -> OTLPMetricExporter:
-    """Returns an exporter.
+def exporter(
+    settings: Settings, answered: Callable[[int, int, str], None]
+) -> OTLPMetricExporter | OTLPSpanExporter:
+    """Returns an exporter of the settings' signal.
 
     After each request it calls `answered` with the answer's status (0 if there was none), how many
-    points the collector says it rejected, and what went wrong, if anything.
+    points or spans the collector says it rejected, and what went wrong, if anything.
     """
-    return OTLPMetricExporter(
+    kind = OTLPMetricExporter if settings.signal == "metrics" else OTLPSpanExporter
+    return kind(
         endpoint=settings.endpoint,
         certificate_file=settings.certificate or None,
         client_certificate_file=settings.client_certificate or None,
@@ -61,6 +65,7 @@ class _Session(requests.Session):
         elif not response.ok:
             message = f"the collector answers {response.status_code} {response.reason}"
         elif "protobuf" in response.headers.get("Content-Type", ""):
+            # The answers of all signals have the same fields, by number and type.
             partial = ExportMetricsServiceResponse.FromString(response.content).partial_success
             rejected, message = partial.rejected_data_points, partial.error_message
         self._answered(response.status_code, rejected, message)

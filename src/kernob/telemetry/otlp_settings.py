@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 QUEUE: Final = 40
 """Snapshots that wait for a collector at most: 10 minutes at 15 s."""
+SPANS: Final = 2048
+"""Spans that wait at most: OTEL_BSP_MAX_QUEUE_SIZE's default."""
 
 _PROTOCOLS: Final = ("http/protobuf", "grpc")
 _TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
@@ -27,7 +29,9 @@ class Settings:
     """How to send, by OpenTelemetry's variables.
 
     Attributes:
-        enabled: someone asked for OTLP: an endpoint is set, or OTEL_METRICS_EXPORTER says `otlp`.
+        signal: what is sent, `metrics` or `traces`.
+        enabled: someone asked for OTLP: an endpoint is set, or OTEL_METRICS_EXPORTER (of traces:
+            OTEL_TRACES_EXPORTER) says `otlp`.
         protocol: `http/protobuf` or `grpc`.
         endpoint: the URL in full; empty for OpenTelemetry's default on this host.
         temporality: `cumulative`; `delta` for counters and histograms; `lowmemory` for histograms
@@ -37,9 +41,10 @@ class Settings:
         interval: seconds between two snapshots; for the agent, the sender doesn't use it.
         certificate: CA file to check the collector by; empty for the system's.
         client_certificate, client_key: files for mutual TLS; empty for none.
-        queue: snapshots that may wait.
+        queue: snapshots or spans that may wait.
     """
 
+    signal: Literal["metrics", "traces"] = "metrics"
     enabled: bool = False
     protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
     endpoint: str = ""
@@ -53,11 +58,14 @@ class Settings:
     queue: int = QUEUE
 
 
-def settings(environ: Mapping[str, str] = os.environ) -> Settings:
+def settings(
+    environ: Mapping[str, str] = os.environ, signal: Literal["metrics", "traces"] = "metrics"
+) -> Settings:
     """Returns the settings that OpenTelemetry's variables ask for.
 
-    Read here: OTEL_SDK_DISABLED, OTEL_METRICS_EXPORTER (`otlp`, `none`, `prometheus`),
-    OTEL_METRIC_EXPORT_INTERVAL, and of OTEL_EXPORTER_OTLP_* (those with `METRICS_` first) PROTOCOL,
+    Read here: OTEL_SDK_DISABLED, OTEL_METRICS_EXPORTER (`otlp`, `none`, `prometheus`), for traces
+    OTEL_TRACES_EXPORTER, OTEL_METRIC_EXPORT_INTERVAL, and of OTEL_EXPORTER_OTLP_* (those with
+    `METRICS_` or `TRACES_` first) PROTOCOL,
     ENDPOINT, TIMEOUT, COMPRESSION, CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY and
     METRICS_TEMPORALITY_PREFERENCE. The exporters themselves read HEADERS and INSECURE;
     `kernob.identity.host` OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME. Of no use here:
@@ -72,8 +80,9 @@ def settings(environ: Mapping[str, str] = os.environ) -> Settings:
 
     def value(name: str, default: str = "") -> tuple[str, str]:
         """Returns what the more specific variable says, and that variable's name."""
-        metrics, common = f"OTEL_EXPORTER_OTLP_METRICS_{name}", f"OTEL_EXPORTER_OTLP_{name}"
-        for variable in (metrics, common):
+        special = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}"
+        common = f"OTEL_EXPORTER_OTLP_{name}"
+        for variable in (special, common):
             if text := environ.get(variable, "").strip():
                 return text, variable
         return default, common
@@ -83,14 +92,17 @@ def settings(environ: Mapping[str, str] = os.environ) -> Settings:
     for path, variable in files.values():
         if path and not os.access(path, os.R_OK):
             raise ConfigError(f"{variable}: can't read {path}")
-    exporters = environ.get("OTEL_METRICS_EXPORTER", "").lower().replace(" ", "").split(",")
+    exporters = (
+        environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").lower().replace(" ", "").split(",")
+    )
     endpoint, variable = value("ENDPOINT")
     if protocol == "http/protobuf" and endpoint:
         if not endpoint.startswith(("http://", "https://")):
             raise ConfigError(f"{variable}: {endpoint!r} is no http:// or https:// URL")
         if variable == "OTEL_EXPORTER_OTLP_ENDPOINT":
-            endpoint = endpoint.removesuffix("/") + "/v1/metrics"
+            endpoint = endpoint.removesuffix("/") + f"/v1/{signal}"
     return Settings(
+        signal=signal,
         enabled=(bool(endpoint) or "otlp" in exporters)
         and ("otlp" in exporters or exporters == [""])
         and environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true",
@@ -106,6 +118,7 @@ def settings(environ: Mapping[str, str] = os.environ) -> Settings:
         certificate=files["CERTIFICATE"][0],
         client_certificate=files["CLIENT_CERTIFICATE"][0],
         client_key=files["CLIENT_KEY"][0],
+        queue=QUEUE if signal == "metrics" else SPANS,
     )
 
 
