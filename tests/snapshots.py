@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
+from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 
 from kernob.store.engine import Signal
 from kernob.store.store import Store
@@ -33,7 +36,7 @@ class Sender:
     service: str = "kernob-agent"
     resource: dict[str, str] = field(default_factory=dict)
 
-    def snapshot(self, time: int, *points: Point) -> bytes:
+    def snapshot(self, time: int, *points: Point | Durations) -> bytes:
         """Returns a request with points of one moment, milliseconds since the Unix epoch."""
         request = ExportMetricsServiceRequest()
         made = request.resource_metrics.add()
@@ -48,6 +51,9 @@ class Sender:
             made.resource.attributes.add(key=name).value.string_value = value
         scope = made.scope_metrics.add()
         for point in points:
+            if isinstance(point, Durations):
+                point.add_to(scope, self, time)
+                continue
             metric = scope.metrics.add(name=point.metric, unit="By")
             if point.gauge:
                 data = metric.gauge.data_points.add(time_unix_nano=time * MILLISECOND)
@@ -80,6 +86,73 @@ class Point:
     attributes: dict[str, str] = field(default_factory=dict)
     gauge: bool = False
     start: int | None = None
+
+
+@dataclass
+class Durations:
+    """An exponential histogram of all that was recorded so far.
+
+    Attributes:
+        samples: seconds; zeros are told apart.
+        start: since when it counts, if that isn't the sender's.
+    """
+
+    metric: str
+    samples: Sequence[float]
+    attributes: dict[str, str] = field(default_factory=dict)
+    scale: int = 3
+    start: int | None = None
+
+    def add_to(self, scope: ScopeMetrics, sender: Sender, time: int) -> None:
+        """Adds its point at a time."""
+        made = scope.metrics.add(name=self.metric, unit="s").exponential_histogram
+        made.aggregation_temporality = sender.temporality
+        samples = np.asarray(self.samples, float)
+        start = sender.start if self.start is None else self.start
+        point = made.data_points.add(
+            time_unix_nano=time * MILLISECOND,
+            start_time_unix_nano=start * MILLISECOND,
+            count=len(samples),
+            sum=samples.sum(),
+            scale=self.scale,
+            zero_count=int((samples == 0).sum()),
+        )
+        index = np.ceil(np.log2(samples[samples > 0]) * 2**self.scale).astype(int) - 1
+        if len(index):
+            point.positive.offset = int(index.min())
+            point.positive.bucket_counts.extend(np.bincount(index - index.min()).tolist())
+        for name, value in self.attributes.items():
+            point.attributes.add(key=name).value.string_value = value
+
+
+def asked(
+    service: str,
+    samples: Sequence[float],
+    *,
+    side: str = "server",
+    peer: str = "client.example",
+    operation: str = "GET /",
+    error: str = "",
+    protocol: str = "http",
+) -> Durations:
+    """Returns requests of one kind: `GET /`, `SELECT users`, `A a.example`."""
+    own = {"service.name": service, "kernob.peer": peer, "kernob.side": side}
+    own["network.protocol.name"] = protocol
+    first, _, rest = operation.partition(" ")
+    if protocol == "http":
+        metric = f"http.{side}.request.duration"
+        own["http.request.method"] = first
+        own["http.route" if side == "server" else "url.template"] = rest
+    elif protocol == "dns":
+        metric = "dns.lookup.duration"
+        own |= {"kernob.dns.question.type": first, "dns.question.name": rest}
+    else:
+        metric = f"{'kernob.' * (side == 'server')}db.{side}.operation.duration"
+        own |= {"db.system.name": protocol, "db.query.summary": operation}
+        own["db.operation.name"] = first
+    if error:
+        own["error.type"] = error
+    return Durations(metric, samples, own)
 
 
 def moved(

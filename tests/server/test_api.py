@@ -15,12 +15,12 @@ import uvicorn
 
 from kernob import config
 from kernob.access import Access
-from kernob.queries import model
+from kernob.queries import model, model_requests
 from kernob.server import api
 from kernob.server.itself import Figure
 from kernob.store.store import Store
 from servers import free_port
-from snapshots import Sender, itself, moved, send
+from snapshots import Sender, asked, itself, moved, send
 
 SLOW = "SELECT count() FROM system.numbers WHERE sipHash64(number) = 1"
 
@@ -54,6 +54,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
                 *moved("shop", 5000 * at, 700 * at),
                 *moved('it\'s "é"', at),
                 *itself(at),
+                asked("shop", (0.01,) * at),
             )
             for at in range(1, 30)
         ),
@@ -101,6 +102,13 @@ def wait_for(condition: Any, seconds: float) -> None:
         ("/api/traffic?by=peer&service=shop&host=web-1&peer=10.0.0.1&q=sho", model.Traffic),
         ("/api/overview", model.Overview),
         ("/api/agents?host=web-1", model.Agents),
+        ("/api/requests?service=shop&side=server&by=operation", model_requests.Requests),
+        ("/api/requests?by=peer&host=web-1&limit=1", model_requests.Requests),
+        ("/api/service?name=shop", model_requests.Service),
+        (
+            "/api/service?name=shop&side=client&operation=http%20GET%20/&peer=x",
+            model_requests.Service,
+        ),
         ("/api/search?q=shop", model.Search),
         ("/api/server", model.Server),
     ],
@@ -170,7 +178,7 @@ def test_openapi_describes_all_of_it(client: httpx.Client) -> None:
 
     assert set(document["paths"]) == {
         *("/api/overview", "/api/traffic", "/api/agents", "/api/search", "/api/server"),
-        *("/api/query", "/health", "/ready"),
+        *("/api/requests", "/api/service", "/api/query", "/health", "/ready"),
     }
     for path, methods in document["paths"].items():
         for method in methods.values():

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 Direction = Literal["both", "transmit", "receive"]
 Grouping = Literal["service", "process", "peer", "host"]
+Side = Literal["server", "client"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +284,35 @@ class HostRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """How requests of a service went lately, against the hour before.
+
+    Attributes:
+        service: its name.
+        side: as server, or as client.
+        state: `bad` or `attention` if more fail or they take longer; else `ok`.
+        why: in words; empty if it is ok.
+        rate: requests per second, lately.
+        requests, errors: lately.
+        error_share, error_share_before: of the requests, lately and in the hour before; None
+            without requests.
+        p95, p95_before: seconds; None without requests.
+    """
+
+    service: str
+    side: Side
+    state: Literal["ok", "attention", "bad"]
+    why: str
+    rate: float
+    requests: int
+    errors: int
+    error_share: float | None
+    error_share_before: float | None
+    p95: float | None
+    p95_before: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """Is anything wrong now, and who is busy?
 
@@ -292,6 +322,7 @@ class Overview:
         findings: what is wrong, worst first, each in words; empty if all is quiet.
         hosts: all of them.
         services: how many moved bytes within the range, on all hosts together.
+        health: services with requests, those that fail or slow down first.
         busy: the busiest services now.
         lines: of the busiest, over the range's steps.
         marks: what happened meanwhile.
@@ -305,6 +336,7 @@ class Overview:
     findings: list[Finding]
     hosts: list[HostRow]
     services: int
+    health: list[Health]
     busy: list[TrafficRow]
     lines: list[Line]
     marks: list[Mark]

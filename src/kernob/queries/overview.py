@@ -9,6 +9,7 @@ from urllib.parse import quote
 import numpy as np
 
 from kernob.queries import agents
+from kernob.queries.health import health
 from kernob.queries.marks import marks
 from kernob.queries.model import Finding, HostRow, Overview, Sender
 from kernob.queries.provenance import provenance
@@ -17,20 +18,25 @@ from kernob.queries.rates import complete_steps
 from kernob.queries.traffic import SERVICE_IO, Moved, moved, numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kernob.queries.agents import State
-    from kernob.queries.model import AgentRow, Agents, Range
+    from kernob.queries.model import AgentRow, Agents, Health, Range
     from kernob.store.engine import Reader
 
 BUSIEST: Final = 8
+HEALTHS: Final = 8
+"""Services whose requests are told of."""
 SENDERS: Final = 20
 FULL: Final = 0.9
 """Share of a table in the kernel from which on it is worth a word."""
 
 
 def overview(reader: Reader, asked: Range, now: int | None = None) -> Overview:
-    """Returns what is wrong, the hosts, and the busiest services.
+    """Returns what is wrong, the hosts, how requests go, and the busiest services.
 
-    The SQL is that of `traffic` and `agents`; senders are counted in the tables of each signal.
+    The SQL is that of `traffic`, `agents` and `health`; senders are counted in the tables
+    of each signal.
 
     Args:
         reader: of the store.
@@ -48,12 +54,14 @@ def overview(reader: Reader, asked: Range, now: int | None = None) -> Overview:
     rates = of_services.now().sum(axis=1)
     busiest = [int(at) for at in np.argsort(-rates, kind="stable")[:BUSIEST] if rates[at] > 0]
     senders = _senders(reader, asked)
+    healths = health(reader, asked, now)
     return Overview(
         range=asked,
         times=times(asked),
-        findings=findings(heard, min(now, asked.end)),
+        findings=findings(heard, min(now, asked.end), healths),
         hosts=_hosts(reader, asked, heard, complete),
         services=len(of_services.order("both")),
+        health=healths[:HEALTHS],
         busy=[of_services.row(at) for at in busiest],
         lines=of_services.lines(of_services.order("both"), BUSIEST),
         marks=marks(reader, asked),
@@ -93,9 +101,14 @@ def _hosts(reader: Reader, asked: Range, heard: Agents, complete: int) -> list[H
     return rows
 
 
-def findings(heard: Agents, now: int) -> list[Finding]:
-    """Returns what is wrong with the agents and the server, worst first, each in words."""
-    found = [finding for agent in heard.rows for finding in _of_agent(agent, now)]
+def findings(heard: Agents, now: int, healths: Sequence[Health] = ()) -> list[Finding]:
+    """Returns what is wrong with services, agents and the server, worst first, each in words."""
+    found = [
+        Finding(one.state, one.why, f"/service?name={quote(one.service)}&side={one.side}")
+        for one in healths
+        if one.state != "ok"
+    ]
+    found += [finding for agent in heard.rows for finding in _of_agent(agent, now)]
     for row in heard.refused.rows:
         many = _many(row.requests, "request") if row.requests else _many(row.records or 0, "record")
         why = f"{row.signal}: {row.reason}"

@@ -9,7 +9,7 @@ from kernob.queries.rates import totals
 from kernob.queries.runs import ALL, Which
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kernob.queries.model import Range
     from kernob.store.engine import Reader
@@ -22,6 +22,12 @@ HOOKS: Final = {
 }
 """Where bytes and calls of the network are counted, by the agent's mode."""
 
+REQUEST_HOOKS: Final = {
+    "ebpf": "in the kernel, from the bytes of each call: request and answer are paired per "
+    "connection, the duration goes from the first byte of the request to the last of the answer",
+}
+"""Where requests are counted, by the agent's mode; polling sees none."""
+
 
 def provenance(
     reader: Reader,
@@ -31,8 +37,9 @@ def provenance(
     host: str = "",
     points: int = 0,
     seconds: float = 0.0,
+    hooks: Mapping[str, str] = HOOKS,
 ) -> Provenance:
-    """Returns how figures of the network within a range are known.
+    """Returns how figures of the network, or of requests, within a range are known.
 
     The SQL lists the modes that agents said they count in, and how much `kernob.agent.lost` grew.
 
@@ -43,6 +50,7 @@ def provenance(
         host: only agents of this one; empty for all.
         points: that were read for the figures.
         seconds: that it took.
+        hooks: where they are counted, by mode.
 
     Raises:
         StoreError: as `Reader.read`.
@@ -61,7 +69,7 @@ def provenance(
     modes = found["mode"].to_pylist() if found.num_rows else []
     return Provenance(
         metrics=list(metrics),
-        hooks=[HOOKS[mode] for mode in modes if mode in HOOKS],
+        hooks=[hooks[mode] for mode in modes if mode in hooks],
         modes=modes,
         exact="polling" not in modes,
         lost=lost(reader, asked, host),

@@ -92,7 +92,9 @@ def increases(
     steps = (asked.end - asked.start) // asked.step + LOOK_BACK
     grid = Grid(asked.tier, begin, asked.end, bucket, LOOK_BACK, steps)
     grown = _grown(reader, metric, grid, labels, which, distinct)
-    rates = _rates(grown)
+    rates = spread(
+        grown.values, grown.series.row_sender, grown.heard, grown.unknown, grown.snapshots
+    )
     return Increases(
         labels=grown.series.labels,
         values=grown.values[:, LOOK_BACK:],
@@ -204,25 +206,39 @@ def _sums(values: NDArray[Any], group: NDArray[np.intp], groups: int) -> NDArray
     return total
 
 
-def _rates(grown: _Grown) -> NDArray[np.float64]:
-    """Returns increases per step, spread over what they cover; NaN where nothing is known."""
-    rates = np.full(grown.values.shape, np.nan)
-    for number, present in enumerate(grown.heard):
+def spread(
+    values: NDArray[np.float64],
+    row_sender: NDArray[np.intp],
+    heard: NDArray[np.bool_],
+    unknown: NDArray[np.bool_],
+    snapshots: NDArray[np.uint64],
+) -> NDArray[np.float64]:
+    """Returns increases per step, spread over what they cover; NaN where nothing is known.
+
+    Args:
+        values: shape (rows, steps), increases.
+        row_sender: shape (rows,), number of each one's sender.
+        heard: shape (senders, steps), whether anything came.
+        unknown: shape (senders,), counting begins within the step that is heard of first.
+        snapshots: shape (senders,), how often it was heard of.
+    """
+    rates = np.full(values.shape, np.nan)
+    for number, present in enumerate(heard):
         at = np.flatnonzero(present)
         if not len(at):
             continue
         distance = np.diff(at, prepend=at[0] - 1)
         # Senders that are heard about once a step miss one now and then, since they are not on the
         # dot: such a step is no gap. Nor are those between the points of slow senders.
-        dense = grown.snapshots[number] >= 2 * len(at) or len(at) == 1
+        dense = snapshots[number] >= 2 * len(at) or len(at) == 1
         reach = 1 if dense else 2 * int(distance[1:].min())
         # Each step that was heard of fills itself and, within reach, the silent ones before it.
         lengths = np.where(distance <= reach, distance, 1)
         filling = np.repeat(np.arange(len(at)), lengths)
         steps = at[filling] - (np.cumsum(lengths)[filling] - 1 - np.arange(len(filling)))
-        mine = np.flatnonzero(grown.series.row_sender == number)
-        per_step = grown.values[mine[:, None], at] / distance
-        if grown.unknown[number]:
+        mine = np.flatnonzero(row_sender == number)
+        per_step = values[mine[:, None], at] / distance
+        if unknown[number]:
             per_step[:, 0] = np.nan
         rates[mine[:, None], steps] = per_step[:, filling]
     return rates

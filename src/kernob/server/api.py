@@ -11,7 +11,7 @@ import secrets
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
@@ -21,11 +21,13 @@ from starlette.responses import PlainTextResponse, Response
 
 from kernob import __version__
 from kernob.errors import KernobError, OverloadedError, UnauthorizedError
-from kernob.queries import model, ranges, sql
+from kernob.queries import model, model_requests, ranges, sql
 from kernob.queries.agents import agents
 from kernob.queries.overview import overview
 from kernob.queries.refused import LOST, REQUESTS, STORED, Counted
+from kernob.queries.requests import Asked, requests
 from kernob.queries.search import search
+from kernob.queries.service import Choice, service
 from kernob.queries.traffic import Filters, traffic
 from kernob.server import problems
 from kernob.store.engine import Limits
@@ -52,6 +54,8 @@ LARGE: Final = 2048
 """Bytes from which on an answer is packed, for those who take gzip."""
 TEXT: Final = 256
 """Characters of a filter at most."""
+LONG_TEXT: Final = 1024
+"""Characters of an operation at most."""
 
 T = TypeVar("T")
 
@@ -104,6 +108,10 @@ Process = Annotated[
 ]
 Host = Annotated[str, Query(description="Only this host.", max_length=TEXT)]
 Peer = Annotated[str, Query(description="Only with this peer.", max_length=TEXT)]
+OneSide = Annotated[
+    Literal["", "server", "client"],
+    Query(description="Only as server, or only as client; a page without it, as the busier one."),
+]
 Text = Annotated[
     str,
     Query(description="Only where service, host, peer or program contain it.", max_length=TEXT),
@@ -226,6 +234,7 @@ def make_app(
         "responses": _PROBLEMS,
     }
     _add_pages(app, answers, guarded, figures, started)
+    _add_requests(app, answers, guarded)
     _add_sql(app, answers, guarded)
 
     @app.get("/api/server", response_model=model.Server, summary="The server itself", **guarded)
@@ -347,6 +356,63 @@ def _add_pages(
     ) -> Response:
         """Services, processes, hosts and peers whose names hold a text."""
         return await answers.answer(request, _of_pages(lambda reader: search(reader, q)))
+
+
+def _add_requests(app: FastAPI, answers: Answers, guarded: dict[str, Any]) -> None:
+    @app.get(
+        "/api/requests", response_model=model_requests.Requests, summary="Who asks whom", **guarded
+    )
+    async def get_requests(
+        request: Request,
+        from_: From = "now-15m",
+        to: To = "now",
+        by: Annotated[
+            model_requests.RequestGrouping, Query(description="What a row is.")
+        ] = "service",
+        service: Service = "",
+        side: OneSide = "",
+        host: Host = "",
+        limit: Annotated[int, Query(description="Rows at most.", ge=1, le=10_000)] = 500,
+    ) -> Response:
+        """How many requests there were, how they went and how long they took."""
+        only = Asked(service, side, host)
+
+        def question(reader: Reader) -> model_requests.Requests:
+            asked = ranges.resolve(reader, from_, to)
+            return requests(reader, asked, by=by, only=only, limit=limit)
+
+        return await answers.answer(request, _of_pages(question))
+
+    @app.get(
+        "/api/service", response_model=model_requests.Service, summary="One service", **guarded
+    )
+    async def get_service(
+        request: Request,
+        name: Annotated[str, Query(description="Of the service.", min_length=1, max_length=TEXT)],
+        from_: From = "now-15m",
+        to: To = "now",
+        side: OneSide = "",
+        operation: Annotated[
+            str,
+            Query(
+                description="Only this one, with its protocol before it.",
+                examples=["http GET /users/{id}"],
+                max_length=LONG_TEXT,
+            ),
+        ] = "",
+        peer: Peer = "",
+        limit: Annotated[
+            int, Query(description="Rows of each table at most.", ge=1, le=10_000)
+        ] = 500,
+    ) -> Response:
+        """Which of its operations is slow or failing, since when, against which dependency."""
+        choice = Choice(side, operation, peer)
+
+        def question(reader: Reader) -> model_requests.Service:
+            asked = ranges.resolve(reader, from_, to)
+            return service(reader, asked, name, choice, limit=limit)
+
+        return await answers.answer(request, _of_pages(question))
 
 
 def _of_pages(question: Callable[[Reader], T]) -> Callable[[Store, str], T]:

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from kernob.errors import ServerError
-from kernob.queries import model
+from kernob.queries import model, model_requests
 
 if TYPE_CHECKING:
     from kernob.config import Config
@@ -45,7 +45,7 @@ class Ask(Generic[T]):
     type: type[T]
 
 
-def _ask(name: str, kind: type[T], **parameters: object) -> Ask[T]:
+def _ask(name: str, kind: type[T], /, **parameters: object) -> Ask[T]:
     given = {key.rstrip("_"): value for key, value in parameters.items() if value != ""}
     return Ask(f"/api/{name}?{urlencode(given, safe=':')}", kind)
 
@@ -78,6 +78,32 @@ def overview(state: State) -> Ask[model.Overview]:
 def agents(state: State) -> Ask[model.Agents]:
     """Returns the question how the agents are."""
     return _ask("agents", model.Agents, **_range(state))
+
+
+def requests(
+    state: State, by: model_requests.RequestGrouping, **filters: str
+) -> Ask[model_requests.Requests]:
+    """Returns the question who asked whom.
+
+    Args:
+        state: for the range.
+        by: what a row is.
+        filters: `service`, `side`, `host`: only what is theirs; empty for all.
+    """
+    return _ask("requests", model_requests.Requests, **_range(state), by=by, **filters, limit=ROWS)
+
+
+def service(state: State, name: str, **choices: str) -> Ask[model_requests.Service]:
+    """Returns the question how requests of a service go.
+
+    Args:
+        state: for the range.
+        name: of the service.
+        choices: `side`, `operation`, `peer`: what of it to look at; empty for all.
+    """
+    return _ask(
+        "service", model_requests.Service, name=name, **_range(state), **choices, limit=ROWS
+    )
 
 
 def search(text: str) -> Ask[model.Search]:
