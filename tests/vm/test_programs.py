@@ -32,7 +32,5 @@ def test_every_program_loads_and_attaches(release: str) -> None:
     programs = [json.loads(line) for line in outcome.files["programs"].splitlines()]
     assert {program["object"] for program in programs} == {path.name for path in OBJECTS}
     refused = {each["program"]: each["error"] for each in programs if each["error"]}
-    hookless = {
-        each["program"] for each in programs if each["program"].endswith(HOOKLESS[release])
-    }
+    hookless = {each["program"] for each in programs if each["program"].endswith(HOOKLESS[release])}
     assert refused.keys() == hookless, "\n".join(refused.values())
