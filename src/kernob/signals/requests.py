@@ -116,6 +116,7 @@ class KernelRequests:
 
     Attributes:
         missing: programs that this kernel refused, with its reason; the rest works.
+        object: the programs and maps.
 
     Raises:
         KernelError: the kernel can't load the least that is needed; the message says why.
@@ -123,16 +124,16 @@ class KernelRequests:
 
     def __init__(self, flows: KernelFlows, settings: Requests) -> None:
         self._flows = flows
-        self._object = objects.read("requests")
+        self.object = objects.read("requests")
         try:
             self._load(settings)
             self._attach()
         except BaseException:
-            self._object.close()
+            self.object.close()
             raise
 
     def _load(self, settings: Requests) -> None:
-        requests, network = self._object, self._flows.object
+        requests, network = self.object, self._flows.object
         requests.set_constants(
             series_per_process=settings.series_per_process,
             samples_per_second=settings.samples_per_second,
@@ -156,7 +157,7 @@ class KernelRequests:
                 raise KernelError(f"this kernel refuses the program {name}: {reason}")
 
     def _attach(self) -> None:
-        maps, programs = self._object.maps, self._object.programs
+        maps, programs = self.object.maps, self.object.programs
         self._index = maps["series_index"].table()
         self._made = maps["series_made"].table()
         self._rows = maps["series"].mapped()
@@ -250,7 +251,7 @@ class KernelRequests:
         self._rows[numbers] = np.zeros((), self._rows.dtype)
         self._sums[numbers] = 0
         self._known[numbers] = False
-        self._object.maps["series_free"].push(numbers)
+        self.object.maps["series_free"].push(numbers)
         return numbers
 
     def unpaired(self) -> dict[tuple[str, str], int]:
@@ -262,7 +263,7 @@ class KernelRequests:
         return self._by_reason("unseen", UNSEEN)
 
     def _by_reason(self, name: str, reasons: tuple[str, ...]) -> dict[tuple[str, str], int]:
-        counts = self._object.variables[name]
+        counts = self.object.variables[name]
         return {
             (PROTOCOLS[protocol], reasons[reason]): int(counts[protocol, reason])
             for protocol, reason in zip(*np.nonzero(counts), strict=True)
@@ -273,19 +274,19 @@ class KernelRequests:
 
         Each is counted once among the requests, from when it was sent first.
         """
-        counts = self._object.variables["repeated"]
+        counts = self.object.variables["repeated"]
         return {PROTOCOLS[number]: int(counts[number]) for number in np.flatnonzero(counts)}
 
     def losses(self) -> dict[str, int]:
         """Returns what could not be kept, by the names of `LOSSES`, since the start."""
-        return {name: int(self._object.variables[name]) for name in LOSSES}
+        return {name: int(self.object.variables[name]) for name in LOSSES}
 
     def parts(self) -> dict[str, str]:
         """Returns each protocol with why it is not seen here; empty if it is."""
         return {
             f"requests: {name}": self._why_not(name)
             for name in PROTOCOLS[1:]
-            if any(f"{name}_{hook}" in self._object.programs for hook in self._hooks)
+            if any(f"{name}_{hook}" in self.object.programs for hook in self._hooks)
         }
 
     def _why_not(self, protocol: str) -> str:
@@ -302,17 +303,17 @@ class KernelRequests:
     def memory(self) -> dict[str, int]:
         """Returns the bytes that the kernel keeps for each map that is not the network's."""
         return {
-            name: found.memory() for name, found in self._object.maps.items() if name not in _SHARED
+            name: found.memory() for name, found in self.object.maps.items() if name not in _SHARED
         }
 
     def statistics(self) -> dict[str, ProgramStatistics]:
         """Returns what each program that is loaded has cost so far."""
         return {
             name: program.statistics()
-            for name, program in self._object.programs.items()
+            for name, program in self.object.programs.items()
             if program.loaded
         }
 
     def close(self) -> None:
         """Detaches everything."""
-        self._object.close()
+        self.object.close()
