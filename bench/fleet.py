@@ -218,6 +218,7 @@ def _snapshot(
             export_delay=None,
             unpaired={},
             unseen={},
+            samples_dropped={},
         ),
     )
     assert sum(len(one.series) for one in points) == SERIES

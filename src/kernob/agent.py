@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from kernob import __version__, requests_table
+from kernob import requests_table
 from kernob.collector import Collector
 from kernob.errors import AlreadyRunningError, KernelError
 from kernob.kernel import capabilities
@@ -188,31 +188,16 @@ class Agent:
         text = request.query.get("after", "0")
         if not text.isdecimal():
             return Response(400, "text/plain; charset=utf-8", b"after: a whole number is wanted\n")
-        collector = self._collector
         with self._reading:
-            latest = list(collector.samples.latest) if collector.samples else []
-        answer = requests_table.Requests(
-            time=time.time_ns(),
-            since=self._started,
-            host=str(collector.resource["host.name"]),
-            reason=collector.no_requests,
-            dropped=self._samples_dropped(),
-            requests=[
-                requests_table.request_of(sample) for sample in latest if sample.number > int(text)
-            ],
-        )
+            answer = requests_table.requests_of(
+                self._collector, self._samples_dropped(), self._started, int(text)
+            )
         return Response(200, "application/json", msgspec.json.encode(answer))
 
     def _serve_series(self, _request: Request) -> Response:
         """Answers with the histograms of all series, as of the latest snapshot."""
-        table = requests_table.SeriesTable(
-            time=self._latest.time,
-            host=str(self._collector.resource["host.name"]),
-            version=__version__,
-            reason=self._collector.no_requests,
-            losses=self._collector.losses(),
-            series=requests_table.series_of(self._latest.points),
-        )
+        latest = self._latest
+        table = requests_table.series_table(self._collector, latest.points, latest.time)
         return Response(200, "application/json", msgspec.json.encode(table))
 
     # -- from start to stop --------------------------------------------------------------------

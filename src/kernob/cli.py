@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import logging
 import os
@@ -13,17 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kernob import __version__, config, installed
+from kernob import __version__, config, installed, local
 from kernob.errors import ConfigError, KernobError, StoreError
 from kernob.logs import set_up_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from kernob.config import Config, Loaded
-    from kernob.rates import Sample, View
+    from kernob.config import Loaded
     from kernob.store.store import Store
-    from kernob.traffic import Table
 
 SERVER_PACKAGES: Final = ("chdb", "fastapi", "httpx", "nicegui", "pyarrow", "uvicorn")
 """Of the extra `server`, enough to tell whether it is installed."""
@@ -104,39 +101,6 @@ def opened_store(path: Path | None, where_: str | None, *, new: bool = False) ->
         raise StoreError(f"there is no store at {folder}", remedy="say where with --store")
     with contextlib.closing(Store.open(loaded.store)) as opened:
         yield opened
-
-
-@contextlib.contextmanager
-def traffic_source(settings: Config, *, own: bool) -> Iterator[Callable[[View], Sample | None]]:
-    """What `top` shows: the table of the agent that runs here, else of a collector of its own.
-
-    Raises:
-        KernelError: neither can be had.
-    """
-    from kernob.rates import metered  # noqa: PLC0415
-    from kernob.top import traffic_from_agent  # noqa: PLC0415
-
-    address = settings.prometheus
-    if address.enabled and not own:
-        ask = functools.partial(traffic_from_agent, address.url, address.token())
-        try:
-            ask()
-        except ConfigError:
-            raise
-        except KernobError as error:
-            log.info("%s; counting here instead", error)
-        else:
-            yield metered(ask)
-            return
-    from kernob.collector import Collector  # noqa: PLC0415
-
-    with contextlib.closing(Collector(settings)) as collector:
-
-        def read() -> Table:
-            collector.collect()
-            return collector.table()
-
-        yield metered(read)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -264,7 +228,7 @@ def top(
     with (
         contextlib.nullcontext(traffic_of_server(url, settings.server.token(), host))
         if url
-        else traffic_source(settings, own=mode is not None)
+        else local.traffic(settings, own=mode is not None)
     ) as source:
         if once:
             view.once(
@@ -279,6 +243,45 @@ def top(
             )
         else:
             view.run(source, by=by, sort=sort, filter_text=filter_text, interval=interval)
+
+
+def seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float:
+    """Returns a duration that was given as a flag; 0 if none was.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    try:
+        return config.duration(text) if text else 0.0
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@kernob.command()
+@config_option
+@click.option("--service", default="", help="Only services whose name holds this text.")
+@click.option("--protocol", default="", help="Only this protocol: http, redis, postgresql, ...")
+@click.option("--operation", default="", help="Only operations that hold this text.")
+@click.option("--errors", is_flag=True, help="Only those that failed.")
+@click.option("--slower", callback=seconds, help="Only those that took longer: 100ms.")
+@json_option
+def requests(
+    path: Path | None,
+    service: str,
+    protocol: str,
+    operation: str,
+    errors: bool,  # noqa: FBT001
+    slower: float,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Shows single requests as they come: errors, the slowest, and one of each kind a second."""
+    from kernob import requests_live as live  # noqa: PLC0415
+
+    settings = load(path).config
+    set_up_logging(settings.log, quiet=True)
+    wanted = live.Filter(service, protocol, operation, errors, slower)
+    with local.samples(settings) as source:
+        live.follow(source, wanted, as_json=as_json)
 
 
 @kernob.command()

@@ -460,10 +460,7 @@ def _convert(values: dict[str, Any], origins: Mapping[str, str]) -> Config:
 def _decode(kind: type, value: object) -> object:
     """Makes what msgspec does not know: durations and paths."""
     if kind is Seconds:
-        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            raise ValueError(f"a duration such as 15s, 500ms or 1m is wanted, not {value!r}")
-        return Seconds(float(match[1]) * _UNITS[match[2]])
+        return duration(value)
     if kind is Size:
         match = _SIZE.fullmatch(value) if isinstance(value, str) else None
         if match is None:
@@ -474,6 +471,18 @@ def _decode(kind: type, value: object) -> object:
             raise ValueError("a file is wanted")
         return Path(value)
     raise NotImplementedError(kind)
+
+
+def duration(value: object) -> Seconds:
+    """Returns what a text such as `15s` says.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"a duration such as 15s, 500ms or 1m is wanted, not {value!r}")
+    return Seconds(float(match[1]) * _UNITS[match[2]])
 
 
 def _error(place: str, where: str, problem: str, remedy: str = "") -> ConfigError:

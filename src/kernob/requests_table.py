@@ -6,17 +6,20 @@ histograms of all series, for `kernob top --requests`: two of them, some time ap
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
 
+from kernob import __version__
 from kernob.protocols.registry import PROTOCOLS
 from kernob.telemetry.spans import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kernob.collector import Collector
     from kernob.signals.samples import Sample
     from kernob.telemetry.model import AttributeValue, Points
 
@@ -118,6 +121,38 @@ class SeriesTable(msgspec.Struct, frozen=True):
     reason: str
     losses: dict[str, int]
     series: list[Series]
+
+
+def requests_of(collector: Collector, dropped: dict[str, int], since: int, after: int) -> Requests:
+    """Returns the latest samples of a collector, those up to number `after` left out.
+
+    Args:
+        collector: nobody else may be reading with it meanwhile.
+        dropped: see `Requests`.
+        since: see `Requests`.
+        after: 0 for all that are kept.
+    """
+    latest = collector.samples.latest if collector.samples else ()
+    return Requests(
+        time=time.time_ns(),
+        since=since,
+        host=str(collector.resource["host.name"]),
+        reason=collector.no_requests,
+        dropped=dropped,
+        requests=[request_of(sample) for sample in latest if sample.number > after],
+    )
+
+
+def series_table(collector: Collector, points: Iterable[Points], at: int) -> SeriesTable:
+    """Returns the series among the points that a collector made `at` a time."""
+    return SeriesTable(
+        time=at,
+        host=str(collector.resource["host.name"]),
+        version=__version__,
+        reason=collector.no_requests,
+        losses=collector.losses(),
+        series=series_of(points),
+    )
 
 
 def request_of(sample: Sample) -> Request:
