@@ -23,7 +23,9 @@ def attributes(operation: Operation) -> dict[str, AttributeValue]:
     A code of 500 and more is an error of the server, one of 400 and more of the client.
     """
     head, _, version = operation.text.rpartition(" HTTP/")
-    method, _, route = head.partition(" ")
+    method, _, target = head.partition(" ")
+    # No client should send a fragment; what some send there is as private as a query.
+    route = target.partition("#")[0]
     found: dict[str, AttributeValue] = {
         "http.request.method": method if method in _METHODS else "_OTHER",
         "http.response.status_code": operation.status,
