@@ -4,7 +4,7 @@ import pytest
 
 from kernob.queries.search import search
 from kernob.store.store import Store
-from snapshots import Sender, moved, process, send
+from snapshots import Sender, asked, moved, process, send
 
 NOW = time.time_ns() // 1_000_000
 
@@ -19,6 +19,7 @@ def sent(store: Store) -> None:
             *moved("web", 1, peer="db.example"),
             *moved("my-web", 1, peer="10.9.8.7"),
             *moved("Webshop", 1, peer="it's"),
+            asked("Webshop", [0.1], operation="GET /carts/{id}"),
             process(42, "webserver", "web", 1, NOW),
             *(process(pid, "worker", "many", 1, NOW) for pid in range(100, 150)),
         ),
@@ -61,6 +62,16 @@ def test_links_lead_to_the_thing(store: Store) -> None:
     assert links["webserver 42"] == "/traffic?by=process&process=web-1:42"
     assert links["web-1"] == "/traffic?by=service&host=web-1"
     assert links["it's"] == "/traffic?by=service&peer=it%27s"
+
+
+def test_services_with_requests_and_operations_lead_to_their_page(store: Store) -> None:
+    (operation,) = search(store.reader(), "carts").found
+    (service,) = search(store.reader(), "webshop").found
+
+    assert (operation.kind, operation.detail) == ("operation", "Webshop")
+    link = "/service?name=Webshop&side=server&operation=http+GET+%2Fcarts%2F%7Bid%7D"
+    assert operation.link == link
+    assert service.link == "/service?name=Webshop"
 
 
 def test_at_most_twenty(store: Store) -> None:

@@ -116,7 +116,7 @@ def test_search_works_by_keyboard(browse: Callable[..., Page], truth: Truth) -> 
     expect(page.get_by_role("option")).not_to_have_count(0)
     page.keyboard.type("stgre")
     expect(page.get_by_role("option")).to_have_text(
-        [re.compile("^service *postgres"), re.compile("^process *postgres")]
+        [re.compile(f"^{kind} *postgres") for kind in ("service", "process", *["operation"] * 2)]
     )
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowUp")
@@ -124,7 +124,8 @@ def test_search_works_by_keyboard(browse: Callable[..., Page], truth: Truth) -> 
 
     expect(page.get_by_role("heading", level=1)).to_have_text("postgres")
     assert f"{truth.query}&" in page.url
-    assert "service=postgres" in page.url
+    assert "/service?" in page.url
+    assert "name=postgres" in page.url
     page.keyboard.press("/")
     page.keyboard.type("nothing-is-called-so")
     expect(page.locator(".k-none")).to_contain_text("Nothing is called so")

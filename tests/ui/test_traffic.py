@@ -103,6 +103,23 @@ def test_a_process_shows_its_peers_and_the_way_back(
     expect(page.get_by_role("heading", level=1)).to_contain_text("812")
 
 
+def test_peers_have_their_requests_and_errors(browse: Callable[..., Page], truth: Truth) -> None:
+    page = browse(f"/traffic?{truth.query}&service=nginx")
+    page.wait_for_selector("table[aria-label='Peers'] tr[data-key]")
+
+    rows = {
+        name: [
+            page.locator(f"table[aria-label='Peers'] tr[data-key='{name}'] .k-col-{c}").inner_text()
+            for c in ("requests", "errors")
+        ]
+        for name in truth.peers
+    }
+    assert {name: [text.strip() for text in texts] for name, texts in rows.items()} == {
+        "alpha.example": ["3.72", "120"],
+        "beta.example": ["0.280", "0"],
+    }
+
+
 @pytest.mark.parametrize(
     ("by", "label", "names"),
     [

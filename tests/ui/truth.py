@@ -11,6 +11,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
 
+from snapshots import Point, Sender, asked
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -37,6 +39,19 @@ PROCESSES = (
 )
 
 
+# service, peer, side, protocol, operation, error, seconds, and how many in a step
+REQUESTS = (
+    ("nginx", "alpha.example", "server", "http", "GET /users/{id}", "", 0.012, 90),
+    ("nginx", "alpha.example", "server", "http", "GET /users/{id}", "500", 0.35, 3),
+    ("nginx", "beta.example", "server", "http", "POST /orders", "", 0.08, 7),
+    ("nginx", "postgres", "client", "postgresql", "SELECT users", "", 0.004, 41),
+    ("nginx", "10.0.0.53", "client", "dns", "A db.example", "", 0.0009, 2),
+    ("nginx", "10.0.0.53", "client", "dns", "A gone.example", "NXDOMAIN", 0.002, 1),
+    ("postgres", "nginx", "server", "postgresql", "SELECT users", "", 0.003, 41),
+)
+UNPAIRED = 11
+
+
 @dataclass
 class Agent:
     """Sends snapshots of one host; its counters began at `start`.
@@ -61,6 +76,19 @@ class Agent:
         for direction, size in (("transmit", out), ("receive", in_)):
             self.add("kernob.network.io", size, network_io_direction=direction, **names)
             self.add("kernob.network.operations", 3, network_io_direction=direction, **names)
+
+    def asks(self, step: int, at: int) -> None:
+        """Snaps the requests of the first `step` steps, and what could not be paired."""
+        kind = {"network.protocol.name": "http", "reason": "before"}
+        points = [
+            asked(service, (lasted,) * many * step, side=side, peer=peer, operation=operation,
+                  error=error, protocol=protocol)
+            for service, peer, side, protocol, operation, error, lasted, many in REQUESTS
+        ]  # fmt: skip
+        unpaired = Point("kernob.agent.requests.unpaired", UNPAIRED * step, kind)
+        sender = Sender(self.host, self.start, instance=f"{self.host}-1")
+        sender.resource["service.version"] = "0.1.0"
+        self.request.MergeFromString(sender.snapshot(at, *points, unpaired))
 
     def send(self, *more: ExportMetricsServiceRequest) -> None:
         """Sends what was snapped, with that of other agents."""
@@ -208,6 +236,7 @@ def fill(serving: Serving) -> Truth:
                 grown(processes, pid, out, in_)
         for agent in agents.values():
             agent.snap(start + step * STEP + 5_000)
+        agents["web-1"].asks(step + 1, start + step * STEP + 5_000)
     before = crowd(serving, start - SNAPSHOTS * STEP)
     before.send(*(agent.request for agent in agents.values()))
     return Truth(start, end, totals, peers, processes)

@@ -386,7 +386,7 @@ class Found:
         link: its page, relative.
     """
 
-    kind: Literal["service", "process", "host", "peer"]
+    kind: Literal["service", "process", "host", "peer", "operation"]
     name: str
     detail: str
     link: str

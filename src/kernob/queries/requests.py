@@ -90,11 +90,13 @@ class Asked:
         service: its name.
         side: `server` or `client`.
         host: its name.
+        peer: name of the other side.
     """
 
     service: str = ""
     side: str = ""
     host: str = ""
+    peer: str = ""
 
     def which(self) -> Which:
         """Returns the series that these leave; the service is no part of it."""
@@ -103,6 +105,7 @@ class Asked:
             for name, value, sql in (
                 ("side", self.side, f"{_SIDE} = {{side:String}}"),
                 ("host", self.host, "Host = {host:String}"),
+                ("peer", self.peer, f"{_PEER} = {{peer:String}}"),
             )
             if value
         }

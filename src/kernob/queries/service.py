@@ -112,7 +112,7 @@ def service(
         peers=with_services(reader, asked, peers[:limit]),
         names=names[:limit],
         rows_left_off=sum(max(0, len(table) - limit) for table in (operations, peers, names)),
-        missed=_missed(reader, asked, name),
+        missed=_missed(reader, asked, name, {"", *found.labels["protocol"]}),
         known=bool(found.labels["side"]) or _moves(reader, asked, name),
         marks=marks(reader, asked, service=name),
         provenance=provenance(
@@ -241,8 +241,8 @@ def _heat(of_steps: NDArray[np.float64] | None, before: int, frame: Frame) -> He
 # -- what is not among them ------------------------------------------------------------------------
 
 
-def _missed(reader: Reader, asked: Range, name: str) -> list[Missed]:
-    """Returns what is not among the figures, the most first."""
+def _missed(reader: Reader, asked: Range, name: str, protocols: set[str]) -> list[Missed]:
+    """Returns what is not among the figures, the most first: of the protocols that it speaks."""
     of = {"service": name}
     labels = {"protocol": "Attributes['network.protocol.name']", "reason": "Attributes['reason']"}
     hosts = Which(
@@ -256,7 +256,8 @@ def _missed(reader: Reader, asked: Range, name: str) -> list[Missed]:
         *((kind, metric, Which("Service = {service:String}", of)) for kind, metric in _OWN.items()),
     ):
         for (protocol, reason), count in totals(reader, metric, asked, labels, which).items():
-            found.append(Missed(kind, protocol, reason, round(count)))
+            if protocol in protocols:
+                found.append(Missed(kind, protocol, reason, round(count)))
     return sorted(found, key=lambda one: -one.count)
 
 

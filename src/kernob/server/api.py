@@ -372,10 +372,11 @@ def _add_requests(app: FastAPI, answers: Answers, guarded: dict[str, Any]) -> No
         service: Service = "",
         side: OneSide = "",
         host: Host = "",
+        peer: Peer = "",
         limit: Annotated[int, Query(description="Rows at most.", ge=1, le=10_000)] = 500,
     ) -> Response:
         """How many requests there were, how they went and how long they took."""
-        only = Asked(service, side, host)
+        only = Asked(service, side, host, peer)
 
         def question(reader: Reader) -> model_requests.Requests:
             asked = ranges.resolve(reader, from_, to)

@@ -19,6 +19,7 @@ from nicegui.element import Element
 
 from kernob.queries.rates import complete_steps
 from kernob.ui.state import SHORTEST, Span
+from kernob.ui.words import rounded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from kernob.queries import model
     from kernob.ui.shell import Shell
 
-Kind = Literal["rate", "bytes", "count", "share", "seconds"]
+Kind = Literal["rate", "bytes", "count", "per_second", "share", "seconds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Chart(
         stacked: bool = True,
         height: int = 240,
         legend: Literal["right", "below", "none"] = "right",
+        nothing: str = "Nothing moved in this range.",
     ) -> None:
         """Makes an empty one.
 
@@ -75,9 +77,11 @@ class Chart(
             stacked: areas on each other, else lines.
             height: pixels, without a legend below.
             legend: where it is.
+            nothing: what to say if there is nothing to draw.
         """
         super().__init__()
         self._shell = shell
+        self._nothing = nothing
         self.props.update(
             {
                 "data": None,
@@ -101,7 +105,6 @@ class Chart(
         marks: Sequence[model.Mark] = (),
         *,
         label: str = "",
-        empty: str = "",
     ) -> None:
         """Shows data; the last step is left out if it isn't over yet.
 
@@ -111,7 +114,6 @@ class Chart(
             series: the largest first.
             marks: what happened meanwhile.
             label: another one than before.
-            empty: what to say if there is no series.
         """
         # What isn't settled yet would look like a fall; the server answered a moment ago.
         whole = min(complete_steps(span, self._shell.now()), len(times))
@@ -133,7 +135,7 @@ class Chart(
                 for line in series
             ],
             "marks": [{"time": m.time, "name": m.name, "what": m.what} for m in marks],
-            "empty": empty,
+            "empty": self._nothing,
         }
         # As text: NiceGUI and Vue would watch into each list.
         self.props["data"] = msgspec.json.encode(data).decode()
@@ -147,4 +149,4 @@ class Chart(
 
 
 def _rounded(values: Sequence[float | None]) -> list[float | None]:
-    return [None if value is None else round(value, 4) for value in values]
+    return [None if value is None else rounded(value) for value in values]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SLOTS: Final = 10
 OTHERS: Final = -1
 """The grey of all the rest, summed."""
+BAD: Final = -2
+"""The red of what fails."""
 KEPT: Final = 3600.0
 """Seconds for which a colour stays with a name that isn't drawn."""
 MOST: Final = 1000

@@ -23,10 +23,14 @@ class Known(
 ):
     """How the figures are known: one line, more on demand."""
 
-    def __init__(self) -> None:
-        """Makes one that says nothing yet."""
+    def __init__(self, what: str = "byte") -> None:
+        """Makes one that says nothing yet.
+
+        Args:
+            what: is counted.
+        """
         super().__init__()
-        self.props["note"] = None
+        self.props.update({"note": None, "what": what})
 
     def show(self, provenance: model.Provenance, span: model.Range) -> None:
         """Shows a provenance.

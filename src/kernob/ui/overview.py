@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FINDINGS: Final = 5
 BUSY: Final = 8
 HOSTS: Final = 8
+HEALTHS: Final = 5
 SENDERS: Final = 5
 """Rows that leave all of the page in sight; each list links to the rest."""
 AGENTS: Final[dict[str, Badge]] = {
@@ -63,6 +64,14 @@ _BUSY_COLUMNS: Final = (
         hint="Start of the latest stretch without a pause",
         why="It moves nothing now",
     ),
+)
+_HEALTH_COLUMNS: Final = (
+    Column("service", "Service", "name"),
+    Column("state", "State", "state", hint="The last five minutes against the hour before"),
+    Column("side", "Side", "text", wide=True, hint="As server, or as client"),
+    Column("rate", "Requests", "per_second", hint="In the last five minutes"),
+    Column("failing", "Failing", "share", hint="Of its requests, in the last five minutes"),
+    Column("p95", "p95", "seconds", hint="95 % of them took at most this", why="no request lately"),
 )
 _HOST_COLUMNS: Final = (
     Column("host", "Host", "name"),
@@ -99,6 +108,10 @@ class _View:
                 )
                 self._more_busy = _More()
             with Element("div"):
+                self._health = Table(
+                    shell, "Requests", _HEALTH_COLUMNS, name="health.", plain=True, bones=0
+                )
+                self._more_health = _More()
                 self._hosts = Table(
                     shell,
                     "Hosts",
@@ -131,6 +144,10 @@ class _View:
         series = [_series(line, drawn, totals.get(line.name)) for line in answer.lines]
         self._chart.show(answer.range, answer.times, series, answer.marks)
         self._known.show(answer.provenance, answer.range)
+        self._health.set_visibility(bool(answer.health))
+        self._health.show([_health(one, state) for one in answer.health[:HEALTHS]])
+        more = "All services with requests" if len(answer.health) > HEALTHS else ""
+        self._more_health.show(more, state.link("/service"))
         self._busy.show([_busy(row, state, drawn) for row in answer.busy[:BUSY]])
         self._more_busy.show("All services", state.link("/traffic"))
         self._hosts.show([_host(row, state) for row in answer.hosts[:HOSTS]])
@@ -248,6 +265,14 @@ def _busy(row: model.TrafficRow, state: State, drawn: dict[str, int]) -> Row:
     name = Name(row.name, state.link("/traffic", service=row.name), drawn.get(row.name, -1))
     total = row.transmit + row.receive
     return Row(row.name, [name, row.transmit_rate, row.receive_rate, total, row.peers, row.since])
+
+
+def _health(one: model.Health, state: State) -> Row:
+    target = state.link("/service", name=one.service, side=one.side)
+    words = {"ok": "ok", "attention": "worse", "bad": "fails"}
+    badge = Badge(words[one.state], "calm" if one.state == "ok" else one.state, one.why)
+    figures = (one.rate, one.error_share, one.p95)
+    return Row(f"{one.service} {one.side}", [Name(one.service, target), badge, one.side, *figures])
 
 
 def _host(row: model.HostRow, state: State) -> Row:

@@ -19,7 +19,7 @@ from nicegui import dependencies, ui
 
 from kernob import web
 from kernob.access import Access
-from kernob.ui import agents, overview, traffic
+from kernob.ui import agents, overview, service, traffic
 from kernob.ui.door import Door
 from kernob.ui.forward import forward
 from kernob.ui.shell import Page, mount
@@ -28,7 +28,7 @@ from kernob.ui.source import Source
 if TYPE_CHECKING:
     from kernob.config import Loaded
 
-PAGES: Final[tuple[Page, ...]] = (overview.PAGE, traffic.PAGE, agents.PAGE)
+PAGES: Final[tuple[Page, ...]] = (overview.PAGE, service.PAGE, traffic.PAGE, agents.PAGE)
 """In the order of the navigation; `/` is the start page."""
 
 RECONNECT: Final = 10.0

@@ -88,7 +88,7 @@ def requests(
     Args:
         state: for the range.
         by: what a row is.
-        filters: `service`, `side`, `host`: only what is theirs; empty for all.
+        filters: `service`, `side`, `host`, `peer`: only what is theirs; empty for all.
     """
     return _ask("requests", model_requests.Requests, **_range(state), by=by, **filters, limit=ROWS)
 

@@ -18,7 +18,7 @@ LONGEST: Final = 400 * 86_400_000
 
 _UNITS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _LENGTH: Final = re.compile(r"now-([1-9][0-9]{0,5})([smhd])")
-_LONGEST_TEXT: Final = 200
+_LONGEST_TEXT: Final = 1024
 _MOST_CHOICES: Final = 20
 
 

@@ -16,13 +16,26 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from nicegui.element import Element
 
+from kernob.ui.words import rounded
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kernob.ui.shell import Shell
 
 Kind = Literal[
-    "name", "text", "rate", "bytes", "count", "share", "bar", "seconds", "ago", "state", "line"
+    "name",
+    "text",
+    "rate",
+    "bytes",
+    "count",
+    "per_second",
+    "share",
+    "bar",
+    "seconds",
+    "ago",
+    "state",
+    "line",
 ]
 Look = Literal["bad", "attention", "calm"]
 
@@ -198,4 +211,4 @@ def _cell(cell: Cell) -> Any:
         return shown if cell.slot is None else shown | {"slot": cell.slot}
     if isinstance(cell, Badge):
         return {"text": cell.text, "look": cell.look, "hint": cell.hint, "order": cell.order}
-    return round(cell, 4) if isinstance(cell, float) else cell
+    return rounded(cell) if isinstance(cell, float) else cell

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from nicegui.element import Element
+from nicegui.elements.mixins.text_element import TextElement
 
+from kernob.queries.model_requests import Requests
 from kernob.ui import source
 from kernob.ui.chart import Chart, Series
 from kernob.ui.colours import slots
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from kernob.queries import model
     from kernob.ui.source import Ask
     from kernob.ui.state import State
+    from kernob.ui.table import Cell
 
 FILTERS: Final = ("host", "service", "process", "peer")
 DIRECTIONS: Final = (("both", "both"), ("transmit", "out"), ("receive", "in"))
@@ -70,7 +73,10 @@ def _direction(state: State) -> model.Direction:
 def _ask(state: State) -> Sequence[Ask[Any]]:
     filters = {name: state.choice(name) for name in FILTERS}
     by, direction = _grouping(state), _direction(state)
-    asked = [source.traffic(state, by, direction, **filters)]
+    asked: list[Ask[Any]] = [source.traffic(state, by, direction, **filters)]
+    if by != "process" and not filters["process"]:
+        wanted = {name: filters[name] for name in ("host", "service", "peer")}
+        asked.append(source.requests(state, by, **wanted))
     if _chosen(state) == "service" and by != "process":
         asked.append(source.traffic(state, "process", direction, **filters))
     return asked
@@ -81,6 +87,8 @@ class _View:
         self._shell = shell
         groupings = _options(shell.state)
         with shell.head:
+            self._asked = TextElement(tag="a", text="Its requests").classes("k-more")
+            self._asked.set_visibility(False)
             self._by = Switch(shell, "by", groupings, label="by")
             self._direction = Switch(shell, "show", DIRECTIONS, label="show")
         with Element("div").classes("k-figures") as self._figures:
@@ -100,8 +108,10 @@ class _View:
             "kernob up",
         )
 
-    def show(self, answer: model.Traffic, processes: model.Traffic | None = None) -> None:
+    def show(self, answer: model.Traffic, *others: model.Traffic | Requests) -> None:
         state = self._shell.state
+        processes = next((one for one in others if not isinstance(one, Requests)), None)
+        requests = next((one for one in others if isinstance(one, Requests)), None)
         direction = _direction(state)
         heading = HEADINGS[answer.by]
         self._shell.crumbs.show(_crumbs(state))
@@ -125,15 +135,27 @@ class _View:
         self._chart.show(answer.range, answer.times, series, answer.marks, label=label)
         self._known.show(answer.provenance, answer.range)
         drawn = {line.key: names[line.name] for line in answer.lines}
-        self._fill(self._table, answer, direction, drawn)
+        self._fill(self._table, answer, direction, drawn, requests)
+        asked = bool(requests and requests.rows and _chosen(state) == "service")
+        self._asked.set_visibility(asked)
+        self._asked.props["href"] = state.link("/service", name=state.choice("service"))
         self._processes.set_visibility(processes is not None)
         if processes is not None:
             self._fill(self._processes, processes, direction, {})
 
     def _fill(
-        self, table: Table, answer: model.Traffic, direction: str, drawn: dict[str, int]
+        self,
+        table: Table,
+        answer: model.Traffic,
+        direction: str,
+        drawn: dict[str, int],
+        requests: Requests | None = None,
     ) -> None:
         state = self._shell.state
+        asked: dict[str, tuple[int, int]] = {}
+        for one in requests.rows if requests else ():
+            count, errors = asked.get(one.key, (0, 0))
+            asked[one.key] = (count + one.requests, errors + one.errors)
         whole = sum(_bytes(row, direction) for row in answer.rows) or 1
         rows = []
         for row in answer.rows:
@@ -145,9 +167,12 @@ class _View:
             )
             figures = (row.transmit_rate, row.receive_rate, row.transmit, row.receive)
             share = _bytes(row, direction) / whole
-            rest = (row.peers, row.connections, row.since, ", ".join(row.hosts))
+            rest: list[Cell] = [row.peers, row.connections]
+            if requests:
+                rest += asked.get(row.key, (None, None))
+            rest += [row.since, ", ".join(row.hosts)]
             rows.append(Row(row.key, [name, *figures, share, *rest]))
-        heading, columns = HEADINGS[answer.by], _columns(answer.by)
+        heading, columns = HEADINGS[answer.by], _columns(answer.by, asked=requests is not None)
         table.show(rows, more=answer.rows_left_off, label=heading, columns=columns)
 
 
@@ -155,7 +180,25 @@ def _options(state: State) -> list[tuple[str, str]]:
     return [(by, by) for by in _GROUPINGS[_chosen(state)]]
 
 
-def _columns(by: model.Grouping) -> list[Column]:
+def _columns(by: model.Grouping, *, asked: bool = False) -> list[Column]:
+    requests = [
+        Column(
+            "requests",
+            "Requests",
+            "count",
+            wide=True,
+            hint="Served and made, within the range",
+            why="No request of a protocol that is read",
+        ),
+        Column(
+            "errors",
+            "Errors",
+            "count",
+            wide=True,
+            hint="Requests that failed, within the range",
+            why="No request of a protocol that is read",
+        ),
+    ]
     return [
         Column("name", by.capitalize(), "name"),
         Column("out", "Out", "rate", hint="Sent per second, in the latest complete step"),
@@ -172,6 +215,7 @@ def _columns(by: model.Grouping) -> list[Column]:
             hint="TCP, open now",
             why="Connections are counted for services, not for processes",
         ),
+        *(requests if asked else ()),
         Column(
             "since",
             "Busy since",

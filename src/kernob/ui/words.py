@@ -25,6 +25,11 @@ def length(milliseconds: float) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
+def rounded(value: float) -> float:
+    """Returns a number without the digits that nobody sees: it goes to the browser as text."""
+    return round(value, 4) if abs(value) >= 1 else float(f"{value:.6g}")
+
+
 def thinned(values: Sequence[float | None], most: int = POINTS) -> tuple[float | None, ...]:
     """Returns a line with at most so many points: the highest of each stretch, None for a gap."""
     size = -(-len(values) // most) or 1

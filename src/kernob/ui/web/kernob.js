@@ -30,7 +30,8 @@ function seconds(value) {
   if (value === 0) return "0 s";
   if (value < 1) {
     const ms = value * 1000;
-    return ms < 0.01 ? "<0.01 ms" : `${ms.toFixed(ms < 9.995 ? 2 : ms < 99.95 ? 1 : 0)} ms`;
+    if (ms < 0.1) return ms < 0.0005 ? "<1 µs" : `${(ms * 1000).toFixed(ms < 0.009995 ? 1 : 0)} µs`;
+    return `${ms.toFixed(ms < 9.995 ? 2 : ms < 99.95 ? 1 : 0)} ms`;
   }
   if (value < 120) return `${value.toFixed(value < 9.995 ? 2 : value < 99.95 ? 1 : 0)} s`;
   if (value < 7200) return `${Math.round(value / 60)} min`;
@@ -41,6 +42,7 @@ const TEXTS = {
   bytes: (v) => `${scaled(v).join(" ")}B`,
   rate: (v) => `${scaled(v).join(" ")}B/s`,
   count,
+  per_second: (v) => `${count(v)}/s`,
   share,
   seconds,
   time: (v) => clock(v),
@@ -48,7 +50,7 @@ const TEXTS = {
 };
 
 // Kinds whose unit is one for a whole column.
-const UNITS = { bytes: "B", rate: "B/s", count: "" };
+const UNITS = { bytes: "B", rate: "B/s", count: "", per_second: "/s" };
 
 // One figure with its unit; "no data" is a dash, so that it never looks like 0.
 export function text(value, kind) {
@@ -72,7 +74,7 @@ export function column(values, kind, before = "") {
     if (v === null || v === undefined) return "–";
     if (v === 0) return "0";
     const n = v / factor;
-    if (prefix === "") return kind === "count" ? count(v) : n <= 0.5 ? "<1" : n.toFixed(0);
+    if (prefix === "") return kind === "count" || kind === "per_second" ? count(v) : n <= 0.5 ? "<1" : n.toFixed(0);
     if (n < 0.0005) return "<0.001";
     return n.toFixed(n < 0.9995 ? 3 : n < 9.995 ? 2 : n < 99.95 ? 1 : 0);
   });
@@ -129,9 +131,10 @@ export const ticking = {
 
 export const css = (name) =>
   getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-// Slots are given out by Python (colours.py); -1 is the grey of "others".
-export const colour = (slot) => (slot < 0 ? "var(--series-others)" : `var(--series-${slot})`);
-export const paint = (slot) => css(slot < 0 ? "--series-others" : `--series-${slot}`);
+// Slots are given out by Python (colours.py); -1 is the grey of "others", -2 says bad.
+const variable = (slot) => ({ "-1": "--series-others", "-2": "--bad" })[slot] ?? `--series-${slot}`;
+export const colour = (slot) => `var(${variable(slot)})`;
+export const paint = (slot) => css(variable(slot));
 
 // -- one cross-hair --------------------------------------------------------------------------------
 

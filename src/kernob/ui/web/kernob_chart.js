@@ -17,7 +17,7 @@ export default {
     <div class="k-drag" ref="drag" hidden></div>
     <div class="k-tip" ref="tip" hidden></div>
     <div class="k-skeleton" v-if="!data" aria-hidden="true"></div>
-    <div class="k-nothing" v-else-if="!lines.length">{{ raw.empty || 'Nothing moved in this range.' }}</div>
+    <div class="k-nothing" v-else-if="!lines.length">{{ raw.empty }}</div>
   </div>
   <button class="k-narrow" type="button" v-if="legend !== 'none'" @click="opened = !opened"
     :aria-expanded="opened">{{ opened ? "Hide the legend" : "Show the legend" }}</button>

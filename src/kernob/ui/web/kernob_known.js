@@ -2,7 +2,7 @@
 import * as k from "kernob";
 
 export default {
-  props: { note: Object },
+  props: { note: Object, what: String },
   template: `
 <details class="k-provenance"><summary>{{ said }}</summary>
   <dl v-if="note">
@@ -17,7 +17,7 @@ export default {
     lost() { return Object.entries(this.note?.lost ?? {}).map(([reason, n]) => `${k.text(n, "count")} ${reason}`); },
     said() {
       if (!this.note) return "How this is known";
-      const how = this.note.exact ? "Exact: every byte is counted in the kernel" : "Polled in part: short connections may be missing";
+      const how = this.note.exact ? `Exact: every ${this.what} is counted in the kernel` : this.what === "byte" ? "Polled in part: short connections may be missing" : "Counted in part: agents that poll see no requests";
       return this.lost.length ? `${how}; ${this.lost.length} kind${this.lost.length === 1 ? "" : "s"} of loss in this range` : `${how}; nothing lost in this range`;
     },
   },
