@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ $$(id -u) = 0 ] || command -v sudo)
 
-.PHONY: setup run test check bench overhead clean
+.PHONY: setup run demo demo-fault test check bench overhead clean
 
 setup: $(VENV)/.done
 
@@ -15,6 +15,14 @@ $(VENV)/.done: pyproject.toml build_bpf.py tools/setup.sh $(wildcard src/kernob/
 
 run: setup
 	SUDO=$(SUDO) tools/run.sh
+
+# A shop of several services with load on it, and Kernob to watch it; Ctrl-C ends everything.
+demo: setup
+	SUDO=$(SUDO) tools/demo.sh
+
+# FAULT=slow-query, errors, cache-timeout, name-stops or off, while the demo runs.
+demo-fault:
+	@$(BIN)/python -m demo.fault $(FAULT)
 
 test: setup
 	SUDO=$(SUDO) tools/test.sh

@@ -12,14 +12,13 @@ import tempfile
 import termios
 import time
 import tty
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from demo import settings
+from demo.fault import NotSwitchedError, switch
 from demo.processes import FailedError, Processes, owner
 from demo.servers import MissingError, Server, load, servers, service
 
@@ -104,21 +103,6 @@ def start(found: settings.Settings, processes: Processes, *, watched: bool) -> N
         processes.wait()
 
 
-def switch(control: int, name: str) -> str:
-    """Switches a fault on, or all off; returns what the load generator says to it."""
-    url = f"http://127.0.0.1:{control}/fault/{name}"
-    try:
-        with urllib.request.urlopen(  # noqa: S310  (this very URL)
-            urllib.request.Request(url, method="POST"),  # noqa: S310
-            timeout=5,
-        ) as answer:
-            return str(answer.read().decode().strip())
-    except urllib.error.HTTPError as exc:
-        return f"{exc.status}: {exc.read().decode().strip()}"
-    except OSError as exc:
-        return f"the demo does not answer on port {control}: {exc}"
-
-
 @contextlib.contextmanager
 def keys() -> Iterator[bool]:
     """Lets single keys be read; yields whether there is a terminal to read them from."""
@@ -131,6 +115,14 @@ def keys() -> Iterator[bool]:
         yield True
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def turn(control: int, name: str) -> None:
+    """Switches a fault on, and says so."""
+    try:
+        say(switch(control, name))
+    except NotSwitchedError as exc:
+        say(str(exc))
 
 
 def look_on(processes: Processes, control: int) -> None:
@@ -146,7 +138,7 @@ def look_on(processes: Processes, control: int) -> None:
             elif select.select([sys.stdin], [], [], _LOOK_SECONDS)[0]:
                 name = KEYS.get(os.read(sys.stdin.fileno(), 1).decode(errors="replace"), "")
                 if name:
-                    say(switch(control, name))
+                    turn(control, name)
 
 
 @click.command()

@@ -131,7 +131,7 @@ def _mariadb(found: Settings) -> Server:
     folder = found.folder / "mariadb"
     statements = folder / "start.sql"
     statements.write_text(MARIADB)
-    options = ["--no-defaults", f"--datadir={folder / 'data'}"]
+    options = ["--no-defaults", f"--datadir={folder / 'data'}", f"--tmpdir={folder}"]
     make = [
         *(_program("mariadb-install-db"), *options, "--skip-test-db"),
         "--auth-root-authentication-method=normal",
