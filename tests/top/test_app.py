@@ -8,8 +8,9 @@ from tables import Feed, make_row
 from textual.widgets import Input, Static
 
 from kernob.rates import metered
-from kernob.top.app import SHOWN, TopApp
-from kernob.top.columns import NOT_MEASURED
+from kernob.top.app import TopApp
+from kernob.top.base import SHOWN
+from kernob.top.cells import NOT_MEASURED
 from kernob.top.table import LinesTable
 from kernob.top.words import PATH
 

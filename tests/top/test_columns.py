@@ -9,7 +9,7 @@ from tables import make_row, make_table, shop
 from kernob import rates
 from kernob.errors import ConfigError
 from kernob.rates import VIEWS
-from kernob.top import columns
+from kernob.top import cells, columns
 
 
 def lines_of(view: rates.View) -> list[rates.Line]:
@@ -30,13 +30,13 @@ def test_what_fits_is_no_wider_than_the_terminal_and_shows_the_sorted_column(
     view: rates.View, width: int
 ) -> None:
     for one in columns.COLUMNS[view]:
-        fitted = columns.fit(view, max(width, one.width + 22), one)
+        fitted = cells.fit(columns.COLUMNS[view], max(width, one.width + 22), one)
         assert one in [column for column, _ in fitted]
-        assert sum(w + columns.GAP for _, w in fitted) - columns.GAP <= max(width, one.width + 22)
+        assert sum(w + cells.GAP for _, w in fitted) - cells.GAP <= max(width, one.width + 22)
 
 
 def test_eighty_columns_show_who_and_how_much() -> None:
-    fitted = columns.fit("process", 78, columns.column("process", "share"), HERE)
+    fitted = cells.fit(columns.COLUMNS["process"], 78, columns.column("process", "share"), HERE)
     assert [one.name for one, _ in fitted] == [
         "pid",
         "user",
@@ -51,10 +51,10 @@ def test_eighty_columns_show_who_and_how_much() -> None:
 
 def test_a_wide_terminal_shows_every_column() -> None:
     for view in VIEWS:
-        fitted = columns.fit(view, 200, columns.column(view, "share"), HERE)
+        fitted = cells.fit(columns.COLUMNS[view], 200, columns.column(view, "share"), HERE)
         known = [one for one in columns.COLUMNS[view] if one.name != "host"]
         assert [one for one, _ in fitted] == known
-        assert sum(width + columns.GAP for _, width in fitted) - columns.GAP == 200
+        assert sum(width + cells.GAP for _, width in fitted) - cells.GAP == 200
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -91,7 +91,7 @@ def test_cells_say_what_moved() -> None:
 def test_operations_that_are_not_measured_are_no_zero() -> None:
     line = lines_of("process")[0]
     cell = columns.column("process", "operations").cell
-    assert cell(line, columns.Scale(1, operations=False)) == columns.NOT_MEASURED
+    assert cell(line, columns.Scale(1, operations=False)) == cells.NOT_MEASURED
 
 
 def test_the_port_says_who_called() -> None:
@@ -110,7 +110,7 @@ def test_a_cell_is_as_wide_as_its_column_and_holds_nothing_that_controls(
     width: int,
     right: bool,  # noqa: FBT001
 ) -> None:
-    cell = columns.placed(text, width, right=right)
+    cell = cells.placed(text, width, right=right)
     assert cell_len(cell) == width
     assert cell.isprintable()
 

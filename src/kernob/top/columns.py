@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-from rich.cells import cell_len, set_cell_size
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from kernob.errors import ConfigError
 from kernob.rates import VIEWS, Line, Sample, View, count_text, scaled
+from kernob.top.cells import NOT_MEASURED, UNBOUNDED, Column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kernob.traffic import Row, Table
 
-GAP: Final = 2
-"""Cells between two columns."""
-UNBOUNDED: Final = 10_000
-NOT_MEASURED: Final = "\N{EN DASH}"
 DEFAULT_SORT: Final = "share"
 
 
@@ -34,33 +29,6 @@ class Scale:
 
     moved: int
     operations: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column.
-
-    Attributes:
-        name: what it is called on the command line.
-        width: cells it needs at least.
-        widest: cells it takes if there is room.
-        rank: the highest are left out first where the terminal is narrow.
-        value: what a line is sorted by.
-        cell: the text of a line.
-        number: aligned to the right.
-        descending: the largest come first, unless reversed.
-
-    """
-
-    name: str
-    title: str
-    width: int
-    widest: int
-    rank: int
-    value: Callable[[Line], Any]
-    cell: Callable[[Line, Scale], str]
-    number: bool = False
-    descending: bool = False
 
 
 def aligned_bytes(value: float, per: str = "") -> str:
@@ -105,6 +73,17 @@ def _number(
     return Column(name, title, width, width, rank, value, cell, number=True, descending=True)
 
 
+def _sum(
+    name: str,
+    title: str,
+    width: int,
+    rank: int,
+    value: Callable[[Line], float],
+    cell: Callable[[Line, Scale], str],
+) -> Column:
+    return replace(_number(name, title, width, rank, value, cell), adds=True)
+
+
 def _several(of: Callable[[Row], str]) -> Callable[[Line], str]:
     return lambda line: ", ".join(line.names(of))
 
@@ -137,8 +116,10 @@ _TRAFFIC: Final = (
         _share,
         number=True,
         descending=True,
+        adds=True,
+        part=share_of,
     ),
-    _number(
+    _sum(
         "transmit",
         "transmit",
         9,
@@ -146,7 +127,7 @@ _TRAFFIC: Final = (
         lambda line: line.moved_transmit,
         lambda line, _: aligned_bytes(line.transmit_rate, "/s"),
     ),
-    _number(
+    _sum(
         "receive",
         "receive",
         9,
@@ -154,7 +135,7 @@ _TRAFFIC: Final = (
         lambda line: line.moved_receive,
         lambda line, _: aligned_bytes(line.receive_rate, "/s"),
     ),
-    _number(
+    _sum(
         "transmitted",
         "transmitted",
         12,
@@ -162,7 +143,7 @@ _TRAFFIC: Final = (
         lambda line: line.transmit,
         lambda line, _: aligned_bytes(line.transmit),
     ),
-    _number(
+    _sum(
         "received",
         "received",
         9,
@@ -170,8 +151,8 @@ _TRAFFIC: Final = (
         lambda line: line.receive,
         lambda line, _: aligned_bytes(line.receive),
     ),
-    _number("operations", "ops/s", 6, 5, lambda line: line.moved_operations, _operations),
-    _number(
+    _sum("operations", "ops/s", 6, 5, lambda line: line.moved_operations, _operations),
+    _sum(
         "connections",
         "conn",
         5,
@@ -238,16 +219,6 @@ COLUMNS: Final[dict[View, tuple[Column, ...]]] = {
 """The columns of each view, in their order."""
 
 
-def others_cells(rest: Line, scale: Scale, fitted: list[tuple[Column, int]]) -> list[str]:
-    """Returns the cells of the line that sums up those that are not shown."""
-    # The name of a line is what never gives way.
-    label = next((one for one, _ in fitted if not one.number and one.rank == 0), None)
-    return [
-        one.cell(rest, scale) if one in _TRAFFIC else f"{rest.count:,} more" if one is label else ""
-        for one, _ in fitted
-    ]
-
-
 def counts_operations(table: Table) -> bool:
     """Tells whether calls are counted: nobody can by polling."""
     return table.mode != "polling"
@@ -305,49 +276,3 @@ def ordered(lines: Iterable[Line], by: Column, *, reverse: bool) -> list[Line]:
     """Returns the lines in the order of a column; those that are equal keep a stable order."""
     stable = sorted(lines, key=lambda line: (-line.transmit - line.receive, line.key))
     return sorted(stable, key=by.value, reverse=by.descending != reverse)
-
-
-def fit(
-    view: View, width: int, sort: Column, absent: frozenset[str] = frozenset()
-) -> list[tuple[Column, int]]:
-    """Returns the columns that fit into `width` cells, and how wide each is.
-
-    The column that is sorted by is always one of them, those in `absent` never.
-    """
-    kept = [one for one in COLUMNS[view] if one.name not in absent]
-    while sum(one.width + GAP for one in kept) - GAP > width:
-        spare = [one for one in kept if one is not sort]
-        if len(spare) < 2:  # noqa: PLR2004
-            break
-        # Of two that matter equally, the one further right goes.
-        kept.remove(max(reversed(spare), key=lambda one: one.rank))
-    widths = {one.name: one.width for one in kept}
-    room = width - sum(one.width + GAP for one in kept) + GAP
-    # Names grow first, since what is cut off there is missed most; the unbounded takes the rest.
-    bounded = [one for one in kept if one.widest < UNBOUNDED]
-    for growing in (
-        [one for one in bounded if not one.number],
-        [one for one in bounded if one.number],
-        [one for one in kept if one.widest == UNBOUNDED],
-    ):
-        while room > 0 and (short := [one for one in growing if widths[one.name] < one.widest]):
-            for one in short[:room]:
-                widths[one.name] += 1
-            room -= min(room, len(short))
-    return [(one, widths[one.name]) for one in kept]
-
-
-def printable(text: str) -> str:
-    """Returns `text` without control characters: what a process calls itself may hold anything."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else "·" for char in text)
-
-
-def placed(text: str, width: int, *, right: bool) -> str:
-    """Returns `text` in exactly `width` cells, cut with an ellipsis if it is longer."""
-    text = printable(text)
-    length = cell_len(text)
-    if length > width:
-        return f"{set_cell_size(text, width - 1)}…"
-    return " " * (width - length) + text if right else text + " " * (width - length)

@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from kernob.top.columns import NOT_MEASURED
+from kernob.top.cells import NOT_MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

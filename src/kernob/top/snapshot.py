@@ -11,10 +11,10 @@ import msgspec
 
 from kernob import rates
 from kernob.errors import KernobError
-from kernob.top import columns
+from kernob.top import cells, columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TextIO
 
     from kernob.traffic import Table
@@ -146,7 +146,7 @@ def _figures(line: rates.Line, table: Table) -> dict[str, Any]:
 def _text(
     sample: rates.Sample,
     view: rates.View,
-    order: columns.Column,
+    order: cells.Column,
     kept: list[rates.Line],
     others: list[rates.Line],
 ) -> str:
@@ -154,9 +154,7 @@ def _text(
     scale = columns.Scale(
         everything.moved_transmit + everything.moved_receive, columns.counts_operations(table)
     )
-    # A pipe has no width: watch(1) says its own in COLUMNS.
-    width = shutil.get_terminal_size((160, 24)).columns
-    fitted = columns.fit(view, width, order, columns.absent(view, sample))
+    fitted = cells.fit(columns.COLUMNS[view], terminal_width(), order, columns.absent(view, sample))
     head = (
         f"{table.host}  {columns.mode_text(table)}  {_when(table):%Y-%m-%d %H:%M:%S} UTC"
         f"  over {sample.seconds:.3g} s"
@@ -165,19 +163,31 @@ def _text(
     )
     about = [] if table.mode == "ebpf" else [table.description]
     lost = columns.losses_text(table)
-    titles = [columns.placed(one.title, width, right=one.number) for one, width in fitted]
-    body = [
-        [columns.placed(one.cell(line, scale), width, right=one.number) for one, width in fitted]
-        for line in kept
-    ]
-    if others:
-        rest = rates.summed(others, sample.seconds)
-        cells = columns.others_cells(rest, scale, fitted)
-        body.append(
-            [
-                columns.placed(cell, width, right=one.number)
-                for cell, (one, width) in zip(cells, fitted, strict=True)
-            ]
+    rest = rates.summed(others, sample.seconds) if others else None
+    return "\n".join(
+        [head, *about, *([lost] if lost else []), *rows(fitted, kept, rest, scale), ""]
+    )
+
+
+def terminal_width() -> int:
+    """Returns how wide a line may be; a pipe has no width: watch(1) says its own in COLUMNS."""
+    return shutil.get_terminal_size((160, 24)).columns
+
+
+def rows(
+    fitted: list[tuple[cells.Column, int]], kept: Sequence[Any], rest: Any, scale: Any
+) -> list[str]:
+    """Returns titles and lines as text; `rest` is the sum of those left out, None without."""
+    texts = [[one.title for one, _ in fitted]]
+    texts += [[one.cell(line, scale) for one, _ in fitted] for line in kept]
+    if rest is not None:
+        texts.append(cells.others_cells(rest, scale, fitted))
+    return [
+        (" " * cells.GAP)
+        .join(
+            cells.placed(text, width, right=one.number)
+            for text, (one, width) in zip(line, fitted, strict=True)
         )
-    rows = [(" " * columns.GAP).join(cells).rstrip() for cells in [titles, *body]]
-    return "\n".join([head, *about, *([lost] if lost else []), *rows, ""])
+        .rstrip()
+        for line in texts
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from rich.segment import Segment
 from rich.style import Style
@@ -12,13 +12,28 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from kernob.top import columns
+from kernob.top import cells
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from textual.events import Click
 
-    from kernob.rates import Key, Line, View
-    from kernob.top.columns import Column, Scale
+    from kernob.rates import Key
+    from kernob.top.cells import Column
+
+
+class Line(Protocol):
+    """What the table must know of a line; the rest is between it and its columns."""
+
+    @property
+    def key(self) -> Key:
+        """What it is told apart by."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is a thing of the past."""
+
 
 EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 
@@ -84,18 +99,18 @@ class LinesTable(ScrollView, can_focus=True):
     class Opened(Message):
         """A line was opened."""
 
-        def __init__(self, line: Line) -> None:
+        def __init__(self, line: Any) -> None:
             super().__init__()
             self.line = line
 
     def __init__(self, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id)
-        self._view: View = "process"
-        self._sort = columns.column("process", columns.DEFAULT_SORT)
+        self._columns: Sequence[Column] = ()
+        self._sort: Column | None = None
         self._reverse = False
-        self._scale = columns.Scale(0, operations=True)
-        self._lines: list[Line] = []
-        self._others: Line | None = None
+        self._scale: Any = None
+        self._lines: Sequence[Any] = []
+        self._others: Any = None
         self._empty = ""
         self._absent: frozenset[str] = frozenset()
         self._fitted: list[tuple[Column, int]] = []
@@ -105,31 +120,31 @@ class LinesTable(ScrollView, can_focus=True):
 
     def show(
         self,
-        view: View,
+        shown: Sequence[Column],
         sort: Column,
-        lines: list[Line],
+        lines: Sequence[Line],
         *,
         reverse: bool,
-        others: Line | None,
-        scale: Scale,
+        others: object,
+        scale: object,
         empty: str,
         absent: frozenset[str],
     ) -> None:
         """Shows other lines; the selection stays with its line, the scroll where it is.
 
         Args:
-            view: whose lines these are.
+            shown: columns of this table.
             sort: the column they are sorted by.
             lines: in their order.
             reverse: sorted the other way round.
-            others: the sum of those that are not shown.
+            others: the sum of those that are not shown; None if all are.
             scale: what cells need to know of the whole.
             empty: what to say if there are none.
             absent: columns that are left out.
 
         """
         self._absent = absent
-        self._view, self._sort, self._reverse = view, sort, reverse
+        self._columns, self._sort, self._reverse = shown, sort, reverse
         self._lines, self._others, self._scale, self._empty = lines, others, scale, empty
         self._find_selected()
         self._fit()
@@ -155,7 +170,8 @@ class LinesTable(ScrollView, can_focus=True):
 
     def _fit(self) -> None:
         width = self.scrollable_content_region.width - 1
-        self._fitted = columns.fit(self._view, width, self._sort, self._absent)
+        if self._sort is not None:
+            self._fitted = cells.fit(self._columns, width, self._sort, self._absent)
 
     def on_resize(self) -> None:
         """Fits the columns into the new width."""
@@ -215,7 +231,7 @@ class LinesTable(ScrollView, can_focus=True):
         for one, width in self._fitted:
             if start <= x < start + width:
                 self.post_message(self.HeaderClicked(one.name))
-            start += width + columns.GAP
+            start += width + cells.GAP
 
     # -- drawing -----------------------------------------------------------------------------------
 
@@ -249,31 +265,31 @@ class LinesTable(ScrollView, can_focus=True):
                 mark = "▼" if one.descending != self._reverse else "▲"
                 title = f"{mark}{title}" if one.number else f"{title}{mark}"
                 style = chosen
-            segments.append(Segment(columns.placed(title, width, right=one.number), style))
-            segments.append(Segment(" " * columns.GAP, quiet))
+            segments.append(Segment(cells.placed(title, width, right=one.number), style))
+            segments.append(Segment(" " * cells.GAP, quiet))
         used = sum(segment.cell_length for segment in segments)
         segments.append(Segment(" " * max(0, self.size.width - used), quiet))
         return segments
 
-    def _line(self, line: Line, *, selected: bool) -> list[Segment]:
+    def _line(self, line: Any, *, selected: bool) -> list[Segment]:
         normal, quiet = Style.null(), self._style("quiet")
         if line.ended:
             normal = quiet = self._style("faint")
         segments = [Segment(" ", normal)]
         for one, width in self._fitted:
             cell = one.cell(line, self._scale)
-            if one.name == "share" and width > one.width:
+            if one.part is not None and width > one.width:
                 room = width - one.width
-                share = columns.share_of(line, self._scale)
+                share = one.part(line, self._scale)
                 segments.append(Segment(bar(share, room), self._style("bar")))
                 segments += self._number(cell, one.width, normal, quiet)
             elif one.number and one.name != "pid":
                 segments += self._number(cell, width, normal, quiet)
             else:
                 style = quiet if one.name in {"pid", "user", "command", "with"} else normal
-                text = columns.placed(cell, width, right=one.number)
+                text = cells.placed(cell, width, right=one.number)
                 segments.append(Segment(text, style))
-            segments.append(Segment(" " * columns.GAP, normal))
+            segments.append(Segment(" " * cells.GAP, normal))
         if selected:
             back = self._style("selected")
             used = sum(segment.cell_length for segment in segments)
@@ -283,21 +299,21 @@ class LinesTable(ScrollView, can_focus=True):
 
     def _number(self, cell: str, width: int, normal: Style, quiet: Style) -> list[Segment]:
         """Returns a number with its unit dimmed; one that is zero is dimmed as a whole."""
-        text = columns.placed(cell, width, right=True)
+        text = cells.placed(cell, width, right=True)
         number, space, unit = text.rpartition(" ")
         if not number.strip():
             number, space, unit = text, "", ""
-        zero = number.strip() in {"0", columns.NOT_MEASURED}
+        zero = number.strip() in {"0", cells.NOT_MEASURED}
         return [
             Segment(number + space, quiet if zero else normal),
             Segment(unit, quiet),
         ]
 
-    def _sum(self, rest: Line) -> list[Segment]:
+    def _sum(self, rest: Any) -> list[Segment]:
         quiet = self._style("quiet")
-        cells = columns.others_cells(rest, self._scale, self._fitted)
+        texts = cells.others_cells(rest, self._scale, self._fitted)
         segments = [Segment(" ", quiet)]
-        for cell, (one, width) in zip(cells, self._fitted, strict=True):
-            text = columns.placed(cell, width, right=one.number) + " " * columns.GAP
+        for cell, (one, width) in zip(texts, self._fitted, strict=True):
+            text = cells.placed(cell, width, right=one.number) + " " * cells.GAP
             segments.append(Segment(text, quiet))
         return segments

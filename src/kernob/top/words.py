@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from textual.content import Content
 
 from kernob import rates
-from kernob.top import columns
+from kernob.top import cells, columns
 
 if TYPE_CHECKING:
     from kernob.traffic import Table
@@ -79,7 +79,7 @@ def machine(sample: rates.Sample | None, history: list[Rates | None], width: int
             (sparkline(values, room), "$bar"),
             "  ",
         ]
-    operations = columns.NOT_MEASURED
+    operations = cells.NOT_MEASURED
     if columns.counts_operations(sample.table) and sample.by is None:
         operations = rates.count_text(everything.operations_rate)
     parts += [
