@@ -65,14 +65,15 @@ static __always_inline __u32 find_protocol(const __u8 *p, __u32 n, __u32 refused
 					   bool *asks)
 {
 	*asks = true;
+	/* Not `refused & 1 << number`: from then on the verifier would tell apart which are. */
 #define ASKS(number, name)                                                                         \
-	if (roles & MAY_ASK && !(refused & (1 << (number))) && name##_asks(p, n))                  \
+	if (roles & MAY_ASK && !bounded(refused >> (number), 1) && name##_asks(p, n))              \
 		return number;
 	EACH_PROTOCOL(ASKS)
 #undef ASKS
 	*asks = false;
 #define ANSWERS(number, name)                                                                      \
-	if (roles & MAY_ANSWER && !(refused & (1 << (number))) && name##_answers(p, n))            \
+	if (roles & MAY_ANSWER && !bounded(refused >> (number), 1) && name##_answers(p, n))        \
 		return number;
 	EACH_PROTOCOL(ANSWERS)
 #undef ANSWERS
@@ -217,6 +218,8 @@ static __noinline __u32 finish_call(struct work *work, struct talk *talk, struct
 		talk->party.protocol = NO_PROTOCOL;
 		talk->streams[0].lost = 0;
 		talk->streams[1].lost = 0;
+		/* The next protocol sees what this one waited with, too. */
+		talk->streams[direction & 1].stashed = work->call.stashed;
 		talk->last_direction = !direction;
 		set_stage(sk, NO_PROTOCOL);
 		__sync_lock_test_and_set(&talk->streams[direction & 1].busy, 0);

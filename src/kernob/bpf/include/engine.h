@@ -381,11 +381,12 @@ static long apply(__u32 i, struct dropping *context)
 			put_in_line(work, talk, record);
 	} else if (events & UNTIL) {
 		context->count = 0;
-		bpf_loop(4096, drop_until_marker, context, 0);
+		bpf_loop(MOST_SKIPPED, drop_until_marker, context, 0);
 		count_unpaired(talk, UNPAIRED_SKIPPED, context->count);
 		talk->party.agreed = 1;
 	} else if (events & REMEMBER) {
-		remember(talk, record->statement, record->operation);
+		remember(talk, record->statement,
+			 events & RECALL ? recall(talk, record->operation) : record->operation);
 		more_of_request(talk, record);
 	} else {
 		more_of_request(talk, record);

@@ -47,6 +47,7 @@ struct ahead {
 	__u32 index; /* number of the run of requests, from 0 */
 	__u32 left; /* requests of the run without an answer */
 	__u32 local;
+	__u32 marker;
 };
 
 struct work {
@@ -144,6 +145,31 @@ static __always_inline void look_ahead(struct work *work, struct talk *talk)
 	}
 	ahead->left = pending->count;
 	ahead->local = pending->local;
+	ahead->marker = pending->marker;
+}
+
+static long pass_run(__u32 i, struct step *s)
+{
+	struct ahead *ahead = &s->work->ahead;
+
+	look_ahead(s->work, s->talk);
+	if (!ahead->left)
+		return 1;
+	ahead->left = 0;
+	ahead->index++;
+	return !!ahead->marker;
+}
+
+#define MOST_SKIPPED 4096 /* runs of requests that one failed before */
+
+/* What comes next in this call answers what was asked behind the next marker. */
+static __noinline int pass_marker(struct work *work, struct talk *talk)
+{
+	struct step step = {.work = work, .talk = talk};
+
+	if (work && talk)
+		bpf_loop(MOST_SKIPPED, pass_run, &step, 0);
+	return 0;
 }
 
 static __always_inline struct record *last_record(struct work *work)
@@ -171,6 +197,7 @@ static __always_inline struct record *new_record(struct work *work, struct unit 
 static __always_inline void note_request(struct step *s, struct unit *unit)
 {
 	struct work *work = s->work;
+	struct stream *stream = s->stream;
 	struct record *record = last_record(work);
 	__u64 first;
 
@@ -181,14 +208,25 @@ static __always_inline void note_request(struct step *s, struct unit *unit)
 		s->talk->operation = unit->operation;
 	}
 	unit->events &= ~SAME;
+	if (unit->events & BEFORE) {
+		if (!stream->first)
+			stream->first = work->call.now;
+		stream->bytes += unit->length;
+		if (unit->events != BEFORE)
+			new_record(work, unit, 0);
+		return;
+	}
+	first = stream->first ? stream->first : work->call.now;
+	stream->first = 0;
 	if (unit->events & REQUEST) {
-		first = s->stream->first ? s->stream->first : work->call.now;
-		s->stream->first = 0;
-		if (!record || record->operation != unit->operation || record->first != first ||
-		    record->local != unit->local || record->events != unit->events ||
-		    record->statement != unit->statement || record->body || unit->body)
+		if (!record || unit->events & MARKER || record->operation != unit->operation ||
+		    record->first != first || record->local != unit->local ||
+		    record->events != unit->events || record->statement != unit->statement ||
+		    record->body || unit->body)
 			record = new_record(work, unit, first);
 		record->count += 1 + unit->again;
+		record->bytes += stream->bytes;
+		stream->bytes = 0;
 	} else if (!record || unit->events) {
 		record = new_record(work, unit, 0);
 	}
@@ -239,8 +277,10 @@ static __always_inline void note_response(struct step *s, struct unit *unit, boo
 	if (unit->events & (APART | UNTIL)) {
 		if (!stream->bytes)
 			stream->first = 0;
-		if (unit->events & UNTIL)
+		if (unit->events & UNTIL) {
 			new_record(s->work, unit, 0);
+			pass_marker(s->work, s->talk);
+		}
 		return;
 	}
 	if (!stream->first)

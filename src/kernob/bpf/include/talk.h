@@ -46,7 +46,7 @@ struct stream {
 	__u64 skip; /* bytes to pass over before the next unit */
 	__u64 first; /* when the message in progress began; 0: none is */
 	__u64 last; /* the latest call */
-	__u64 bytes; /* of the answer in progress */
+	__u64 bytes; /* of the answer in progress; of a client's direction, of what is BEFORE */
 	__u64 body;
 	__u64 statement; /* of the unit that ends with `skip` */
 	__u32 events; /* its events, if they wait for its end */

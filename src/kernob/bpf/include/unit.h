@@ -91,8 +91,11 @@ enum unit_event {
 	ONE_WAY = 1 << 1, /* the request of this unit gets no answer */
 	MARKER = 1 << 2, /* with REQUEST: counts as none, but is answered (UNTIL) */
 	REMEMBER = 1 << 3, /* the operation, under `statement`, for this connection */
-	RECALL = 1 << 4, /* the operation is the one remembered under `statement` */
+	RECALL =
+		1 << 4, /* the operation is the one remembered under `statement`; with REMEMBER, the
+			 * one under `operation` is from now on remembered under `statement`, too */
 	SAME = 1 << 5, /* with REQUEST: the operation is that of the latest one; it has no text */
+	BEFORE = 1 << 6, /* this unit is of the request that follows, which begins with it */
 
 	/* Of a server's direction. Each unit is of the answer to the oldest request, but for: */
 	APART = 1 << 8, /* of no answer: a notice, a push, an interim response */
