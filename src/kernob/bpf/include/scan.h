@@ -164,4 +164,22 @@ __noinline __u32 first_word(const struct bytes32 *line)
 	return 32;
 }
 
+/* Returns where the string of up to 255 bytes at `at` ends, with the zero byte there; n if it does
+ * not end before. Not static: verified once. */
+__noinline __u32 string_end(const struct window *window, __u32 n, __u32 at)
+{
+	int zero;
+
+	if (!window)
+		return n;
+	for (int i = 0; i < 4 && at < n; i++) {
+		zero = find_byte((const void *)(window->bytes + bounded(at, WINDOW - 1)), n - at,
+				 0);
+		if (zero >= 0)
+			return at + zero + 1;
+		at += 64;
+	}
+	return n;
+}
+
 #endif

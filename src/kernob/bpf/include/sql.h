@@ -7,8 +7,8 @@
  *	unit->operation = text_fingerprint(text, protocol);
  *
  * `from` and `to` are places in the window of the statement's first byte and of the byte behind its
- * last; what of a statement does not fit into the window is neither in the text nor in the
- * fingerprint. The text is appended to what `text` holds already.
+ * last, or behind the zero that ends it; what of a statement does not fit into the window is
+ *neither in the text nor in the fingerprint. The text is appended to what `text` holds already.
  *
  * Numbers, strings and parameters become `?`, with a sign that follows an operator. Comments go,
  * white space becomes one space, none after `(` and before `,` and `)`, one after each comma, and
@@ -29,10 +29,6 @@ enum {
 	SQL_MYSQL =
 		1, /* "string", `identifier`, # comment, $word; no $$, no comment in a comment */
 	SQL_BACKSLASH = 2, /* `\` escapes in every string, not only in E'' */
-};
-
-struct sql_window {
-	__u8 bytes[WINDOW + 64];
 };
 
 enum sql_state {
@@ -65,7 +61,7 @@ struct sql_scan {
 };
 
 struct sql_step {
-	const struct sql_window *window;
+	const struct window *window;
 	struct text *text;
 	__u32 to;
 	__u32 dialect;
@@ -345,6 +341,8 @@ static __always_inline void sql_begin_token(struct sql_step *s, struct sql_scan 
 		sql_put(text, byte);
 		scan->state = SQL_WORD;
 		scan->at++;
+	} else if (!byte) {
+		scan->at = s->to;
 	} else if (byte <= ' ') {
 		scan->gap |= SQL_SPACE;
 		scan->at++;
@@ -410,7 +408,9 @@ static __always_inline void sql_go_on_identifier(struct sql_step *s, struct sql_
 static __always_inline void sql_go_on_line(struct sql_step *s, struct sql_scan *scan, __u8 byte)
 {
 	scan->at++;
-	if (byte == '\n' || (byte == '\r' && !(s->dialect & SQL_MYSQL))) {
+	if (!byte) {
+		scan->at = s->to;
+	} else if (byte == '\n' || (byte == '\r' && !(s->dialect & SQL_MYSQL))) {
 		scan->gap |= SQL_SPACE;
 		scan->state = SQL_BETWEEN;
 	}
@@ -509,8 +509,8 @@ static long sql_go_on(__u32 i, struct sql_step *s)
 }
 
 /* Appends the statement that lies from `from` to `to`. Not static: verified once. */
-__noinline int sql_normalize(const struct sql_window *window, __u32 from, __u32 to,
-			     struct text *text, __u32 dialect)
+__noinline int sql_normalize(const struct window *window, __u32 from, __u32 to, struct text *text,
+			     __u32 dialect)
 {
 	struct sql_step step = {.window = window, .text = text, .to = to, .dialect = dialect};
 	struct sql_scan *scan;

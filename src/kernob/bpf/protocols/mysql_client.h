@@ -131,13 +131,13 @@ __noinline __u64 mysql_login(const struct window *window, __u32 n, __u32 at, boo
 
 	if (!window || !text)
 		return 0;
-	at = mysql_zero_end(window, n, at);
+	at = string_end(window, n, at);
 	if (at >= n)
 		return 0;
-	at = counted ? mysql_string_end(window, at) : mysql_zero_end(window, n, at);
+	at = counted ? mysql_string_end(window, at) : string_end(window, n, at);
 	if (at >= n)
 		return 0;
-	end = mysql_zero_end(window, n, at);
+	end = string_end(window, n, at);
 	if (end - at < 2)
 		return 0;
 	return mysql_name((const void *)(window->bytes + bounded(at, WINDOW - 1)), end - at - 1,

@@ -139,24 +139,6 @@ __noinline __u32 mysql_string_end(const struct window *window, __u32 at)
 	return string[0] == 0xfc ? at + 3 + le16_at(string + 1) : WINDOW;
 }
 
-/* Returns where the string of up to 255 bytes at `at` ends, with the zero byte there; n if it does
- * not end before. Not static: verified once. */
-__noinline __u32 mysql_zero_end(const struct window *window, __u32 n, __u32 at)
-{
-	int zero;
-
-	if (!window)
-		return n;
-	for (int i = 0; i < 4 && at < n; i++) {
-		zero = find_byte((const void *)(window->bytes + bounded(at, WINDOW - 1)), n - at,
-				 0);
-		if (zero >= 0)
-			return at + zero + 1;
-		at += 64;
-	}
-	return n;
-}
-
 /* The connection is about another database from now on. Its fingerprint has half of the bits, so
  * that the one before is kept beside it. */
 static __always_inline void mysql_set_database(struct parse *parse, __u32 database,

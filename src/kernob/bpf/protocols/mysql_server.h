@@ -249,7 +249,7 @@ static __always_inline int mysql_welcome(struct parse *parse, const __u8 *p, __u
 		return MORE;
 	if (n > 4 + length)
 		n = 4 + length;
-	at = mysql_zero_end((const void *)p, n, 5);
+	at = string_end((const void *)p, n, 5);
 	if (p[4] != 10 || at + 20 > n)
 		return ALIEN;
 	/* The version; the thread, a salt, a zero; two bytes, three others, the upper two bytes. */
