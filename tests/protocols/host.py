@@ -48,6 +48,7 @@ class Event(enum.IntFlag):
     MARKER = 1 << 2
     REMEMBER = 1 << 3
     RECALL = 1 << 4
+    BEFORE = 1 << 6
     APART = 1 << 8
     ANSWER = 1 << 9
     PREPARED = 1 << 10

@@ -20,6 +20,7 @@ ALIKE = {
     ("NATS", b"+OK\r\n", "dns"),
     ("MQTT", b"\x20\x02\0\0", "dns"),
     ("zeros", b"\0", "dns"),
+    ("zeros", b"\0", "postgresql"),
 }
 """Streams of others that a parser can't tell from its own by one side's first bytes."""
 

@@ -7,11 +7,13 @@
 #include "http.h"
 #include "memcached.h"
 #include "mysql.h"
+#include "postgresql.h"
 #include "redis.h"
 
 #define EACH_PROTOCOL(DO)                                                                          \
 	DO(HTTP, http)                                                                             \
 	DO(REDIS, redis)                                                                           \
+	DO(POSTGRESQL, postgresql)                                                                 \
 	DO(MYSQL, mysql)                                                                           \
 	DO(MEMCACHED, memcached)                                                                   \
 	DO(DNS, dns)
