@@ -12,7 +12,8 @@ tools=(bpftool:bpftool nginx:nginx wrk:wrk ip:iproute2 openssl:openssl curl:curl
   chromium:chromium faketime:faketime mount:mount systemd-analyze:systemd
   redis-server:redis-server redis-benchmark:redis-tools memcached:memcached
   dnsmasq:dnsmasq-base dig:bind9-dnsutils
-  mariadbd:mariadb-server mariadb:mariadb-client sysbench:sysbench)
+  mariadbd:mariadb-server mariadb:mariadb-client sysbench:sysbench
+  pg_ctlcluster:postgresql)
 missing=()
 export PATH=$PATH:/usr/sbin:/sbin
 for tool in "${tools[@]}"; do
