@@ -20,7 +20,7 @@ import click
 from demo import settings
 from demo.fault import NotSwitchedError, switch
 from demo.processes import FailedError, Processes, owner
-from demo.servers import MissingError, Server, load, servers, service
+from demo.servers import FOLDERS, MissingError, Server, load, servers, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,11 +51,11 @@ def step(text: str) -> Iterator[None]:
     click.echo(f" {time.monotonic() - begin:.1f} s", err=True)
 
 
-def make_folder(names: list[str], as_user: tuple[int, int] | None) -> Path:
-    """Returns a new folder with one for each name, all of the user whose servers are."""
+def make_folder(as_user: tuple[int, int] | None) -> Path:
+    """Returns a new folder with one for each server that wants one, of the user whose they are."""
     folder = Path(tempfile.mkdtemp(prefix="kernob-demo-"))
-    for path in (folder, *(folder / name for name in names)):
-        path.mkdir(mode=0o755, exist_ok=True)
+    for path in (folder, *(folder / name for name in FOLDERS)):
+        path.mkdir(exist_ok=True)
         path.chmod(0o755)
         if as_user:
             os.chown(path, *as_user)
@@ -66,6 +66,7 @@ def kernob(found: settings.Settings) -> Server:
     """Returns agent, server and pages, with a store of their own."""
     ports = {name: f"127.0.0.1:{found.ports[name]}" for name in ("prometheus", "server", "grpc")}
     store = found.folder / "kernob"
+    store.mkdir()
     return Server(
         "kernob",
         [
@@ -88,6 +89,7 @@ def start(found: settings.Settings, processes: Processes, *, watched: bool) -> N
     if watched:
         with step("1/4 Kernob"):
             processes.start(kernob(found), as_user=False, quiet=False)
+            processes.wait()
     with step("2/4 folders of PostgreSQL and MariaDB"):
         processes.prepare(debian)
     with step("3/4 " + ", ".join(server.name for server in debian)):
@@ -159,7 +161,7 @@ def main(control: int, *, no_kernob: bool) -> None:
         *("nginx", "shop", "stock", "postgresql", "mariadb", "redis", "memcached", "dns"),
         *("pages", "server", "grpc", "prometheus"),
     )
-    folder = make_folder(["postgresql", "mariadb", "redis", "nginx", "kernob"], as_user)
+    folder = make_folder(as_user)
     found = settings.Settings(folder, ports | {"control": control})
     processes = Processes(folder, as_user)
     try:

@@ -68,18 +68,20 @@ class Processes:
             FailedError: one of these commands failed.
         """
         waiting = [(server, list(server.prepare)) for server in servers]
-        while waiting:
-            waiting = [(server, steps) for server, steps in waiting if steps]
-            now = [(server, *self._run(server, *steps.pop(0))) for server, steps in waiting]
-            for server, popen, text in now:
-                popen.communicate(text)
-                if popen.returncode != 0:
-                    raise FailedError(f"{server.name} can't be set up: {self._log_of(server)}")
-
-    def _run(
-        self, server: Server, command: list[str], text: str
-    ) -> tuple[subprocess.Popen[str], str]:
-        return self._popen(server, command, as_user=True, stdin=subprocess.PIPE), text
+        while waiting := [(server, steps) for server, steps in waiting if steps]:
+            now: list[tuple[Server, subprocess.Popen[str], str]] = []
+            try:
+                for server, steps in waiting:
+                    command, text = steps.pop(0)
+                    popen = self._popen(server, command, as_user=True, stdin=subprocess.PIPE)
+                    now.append((server, popen, text))
+                for server, popen, text in now:
+                    popen.communicate(text)
+                    if popen.returncode != 0:
+                        raise FailedError(f"{server.name} can't be set up: {self._log_of(server)}")
+            finally:
+                for _, popen, _ in now:
+                    _kill(popen)
 
     def start(self, server: Server, *, as_user: bool = True, quiet: bool = True) -> int:
         """Starts a process and returns its id.
@@ -160,7 +162,7 @@ class Processes:
             try:
                 printed += popen.communicate(timeout=_STOP_SECONDS)[0] or ""
             except subprocess.TimeoutExpired:
-                popen.kill()
+                _kill(popen)
                 printed += popen.communicate()[0] or ""
         return printed
 
@@ -169,6 +171,13 @@ class Processes:
 
     def _log_of(self, server: Server) -> str:
         return self._log(server).read_text(errors="replace")[-_LOG_END:].strip()
+
+
+def _kill(popen: subprocess.Popen[str]) -> None:
+    """Kills a process that is still there, with what it has started itself."""
+    if popen.poll() is None:
+        os.killpg(popen.pid, signal.SIGKILL)
+        popen.wait()
 
 
 def _is_open(port: int) -> bool:

@@ -16,8 +16,9 @@ _POSTGRESQL: Final = Path("/usr/lib/postgresql")
 _PACKAGES: Final = (
     "nginx-light postgresql redis-server mariadb-server memcached dnsmasq-base util-linux"
 )
-
-NGINX = """
+FOLDERS: Final = ("postgresql", "mariadb", "redis", "nginx")
+"""Of servers that write files."""
+NGINX: Final = """
 daemon off;
 worker_processes 1;
 pid {folder}/nginx/pid;
@@ -42,7 +43,7 @@ http {{
   }}
 }}
 """
-MARIADB = """
+MARIADB: Final = """
 CREATE DATABASE stock;
 CREATE USER stock@'%' IDENTIFIED BY 'stock';
 GRANT ALL ON stock.* TO stock@'%';
