@@ -10,6 +10,7 @@ nanoseconds), so a speed measured in there does not depend on the host, nor on w
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -41,7 +42,7 @@ KERNELS = {
 ROOT_SUITE = "bookworm"
 ROOT_PACKAGES = (
     *("bpftool", "iproute2", "libbpf1", "nginx-light", "procps"),
-    *("python3", "redis-server", "redis-tools", "wrk"),
+    *("postgresql-15", "postgresql-client-15", "python3", "redis-server", "redis-tools", "wrk"),
 )
 
 # Commands the host must have, and Debian's packages of them.
@@ -181,7 +182,8 @@ def kernel_image(release: str) -> Path:
 
 def root_image() -> Path:
     """Returns the path of the root file system's image, made at the first call (needs root)."""
-    image = CACHE / f"root-{ROOT_SUITE}.img"
+    contents = hashlib.sha256(" ".join((ROOT_SUITE, *ROOT_PACKAGES)).encode()).hexdigest()[:12]
+    image = CACHE / f"root-{contents}.img"
     if not image.exists():
         if os.geteuid() != 0:
             raise MachineError("the guest's root image can't be made", remedy="run this as root")

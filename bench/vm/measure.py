@@ -1,4 +1,4 @@
-"""Runs in the guest: throughput of two servers with different things attached.
+"""Runs in the guest: throughput of three servers with different things attached.
 
 `measure.py ROUNDS NAME=WHAT...` writes `$OUT/rates.json`: the requests per second of each round, by
 workload and by name. WHAT is `nothing`, an object file, or `agent`: all of Kernob. The rounds take
@@ -36,6 +36,9 @@ http {
 REDIS = ("--port", "6379", "--save", "", "--bind", "127.0.0.1")
 AGENT = ("-c", "from kernob.cli import main; main()", "agent", "--mode", "ebpf")
 AGENT_PORT = 9464
+POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
+DATABASE = Path("/tmp/database")
+NOBODY = 65534
 START_SECONDS = 60
 SETTLE_SECONDS = 3
 
@@ -56,10 +59,33 @@ def redis(requests: int, pipeline: int) -> float:
     return float(re.findall(r'"([^"]*)"', output.splitlines()[-1])[1])
 
 
+def postgresql(seconds: int) -> float:
+    """Returns the transactions per second of pgbench's selects on 8 connections over TCP."""
+    where = ("-h", "127.0.0.1", "-U", "postgres")
+    output = run("pgbench", *where, "-S", "-n", "-c", "8", "-T", str(seconds), "postgres")
+    return float(re.findall(r"tps = ([\d.]+)", output)[-1])
+
+
+def start_postgresql() -> subprocess.Popen[bytes]:
+    """Starts a fresh database with pgbench's tables; it refuses to run as root."""
+    user = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    DATABASE.mkdir()
+    os.chown(DATABASE, NOBODY, NOBODY)
+    initdb = (str(POSTGRESQL / "initdb"), "-U", "postgres", "-A", "trust", "-N")
+    run(*user, *initdb, "-D", str(DATABASE))
+    command = (str(POSTGRESQL / "postgres"), "-D", str(DATABASE), "-k", "/tmp", "-F")
+    server = subprocess.Popen([*user, *command], stderr=subprocess.DEVNULL)
+    wait_for(5432)
+    where = ("-h", "127.0.0.1", "-U", "postgres")
+    run("pgbench", *where, "-i", "-q", "-s", "1", "postgres")
+    return server
+
+
 WORKLOADS: dict[str, Callable[[], float]] = {
     "nginx": lambda: wrk(2),
     "redis -P 1": lambda: redis(30_000, 1),
     "redis -P 16": lambda: redis(200_000, 16),
+    "pgbench -S": lambda: postgresql(2),
 }
 
 
@@ -104,6 +130,7 @@ def main(rounds: int, variants: dict[str, str]) -> None:
     servers = [
         subprocess.Popen(["nginx", "-c", str(Path("nginx.conf").absolute())]),
         subprocess.Popen(["redis-server", *REDIS], stdout=subprocess.DEVNULL),
+        start_postgresql(),
     ]
     wait_for(8080)
     wait_for(6379)

@@ -178,7 +178,8 @@ class Ledger:
     def update(self, reading: SeriesReading) -> None:
         """Takes a reading in."""
         if not len(self._counts):
-            self._counts = np.zeros_like(reading.rows["buckets"])
+            # Memory is only taken by what is written; zeros_like would write all of it.
+            self._counts = np.zeros(reading.rows["buckets"].shape, np.uint32)
             self._sums = np.zeros(len(reading.rows), np.uint64)
             self._rows[0] = _Row(None, None, {})
         for text in reading.texts:

@@ -161,10 +161,12 @@ class KernelRequests:
         self._index = maps["series_index"].table()
         self._made = maps["series_made"].table()
         self._rows = maps["series"].mapped()
-        self._sums = self._rows["sum"].copy()
         self._known = np.zeros(len(self._rows), np.bool_)
         self._known[0] = True
-        self._entries = 0
+        # Only these rows are touched: the others' pages stay out of this process.
+        self._numbers = np.zeros(1, np.intp)
+        self._sums = np.zeros(len(self._rows), np.uint64)
+        self._taken = 0
         self._ring = maps["operations"].ring("operation")
         self._samples = maps["samples"].ring("sample")
         maps["series_free"].push(np.arange(1, len(self._rows), dtype=np.uint32))
@@ -194,19 +196,28 @@ class KernelRequests:
         """
         for sweep in self._sweeps:
             sweep.read()
-        # Sums first, texts last: a row's text went up before it was counted in.
-        sums = self._rows["sum"].copy()
-        changed = np.flatnonzero(sums != self._sums)
-        self._sums = sums
-        keys = np.zeros(0, self._index.key)
-        numbers = np.zeros(0, np.uint32)
-        if not self._known[changed].all():
-            all_keys, all_numbers = self._index.read()
-            self._entries = len(all_keys)
-            new = ~self._known[all_numbers]
-            keys, numbers = all_keys[new].copy(), all_numbers[new].copy()
-            self._known[numbers] = True
+        # Rows first, texts last: a row's text went up before it was counted in.
+        keys, numbers = self._new_rows()
+        sums = self._rows["sum"][self._numbers]
+        changed = self._numbers[sums != self._sums[self._numbers]]
+        self._sums[self._numbers] = sums
         return SeriesReading(self._texts(), keys, numbers, changed, self._rows)
+
+    def _new_rows(self) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+        """Returns keys and numbers of the rows that have been made since the last call."""
+        taken = int(self.object.variables["series_taken"])
+        if taken == self._taken:
+            return np.zeros(0, self._index.key), np.zeros(0, np.uint32)
+        self._taken = taken
+        keys, numbers = self._index.read()
+        new = ~self._known[numbers]
+        keys, numbers = keys[new].copy(), numbers[new].copy()
+        self._know(numbers, known=True)
+        return keys, numbers
+
+    def _know(self, numbers: NDArray[np.uint32], *, known: bool) -> None:
+        self._known[numbers] = known
+        self._numbers = np.flatnonzero(self._known)
 
     def _texts(self) -> list[Text]:
         return [
@@ -229,7 +240,7 @@ class KernelRequests:
 
     def open_window(self) -> None:
         """Begins a new window of samples: the slowest of each row so far are forgotten."""
-        self._rows["slowest"][self._known] = 0
+        self._rows["slowest"][self._numbers] = 0
 
     def release(self, processes: Collection[ProcessId]) -> NDArray[np.uint32]:
         """Removes the rows of processes that have ended and left no connection.
@@ -239,18 +250,17 @@ class KernelRequests:
         Raises:
             KernelError: a map can't be read or written.
         """
-        if not processes or not self._entries:
+        if not processes or len(self._numbers) == 1:
             return np.zeros(0, np.uint32)
         keys, numbers = self._index.read()
         starts = np.array([start for start, _ in processes], np.uint64)
         gone = np.isin(keys["start"], starts)
         keys, numbers = keys[gone].copy(), numbers[gone].copy()
-        self._entries -= len(keys)
         self._index.delete(keys)
         self._made.delete(starts)
         self._rows[numbers] = np.zeros((), self._rows.dtype)
         self._sums[numbers] = 0
-        self._known[numbers] = False
+        self._know(numbers, known=False)
         self.object.maps["series_free"].push(numbers)
         return numbers
 
@@ -298,7 +308,7 @@ class KernelRequests:
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """Returns entries and capacity of the table of series, as of the last `read`."""
-        return {"series": (self._entries, len(self._rows))}
+        return {"series": (len(self._numbers) - 1, len(self._rows))}
 
     def memory(self) -> dict[str, int]:
         """Returns the bytes that the kernel keeps for each map that is not the network's."""

@@ -95,6 +95,8 @@ struct {
 
 const volatile __u32 series_per_process = 2048;
 
+/* Rows that have been made: user space looks for new ones when it changes. */
+__u64 series_taken;
 /* Requests whose operation had no row left in their process: counted there as operation 0. */
 __u64 operations_overflowed;
 /* Requests that the table had no row for: counted in row 0. */
@@ -219,6 +221,7 @@ __noinline int find_series(struct series_key *wanted)
 	}
 	if (made)
 		__sync_fetch_and_add(made, 1);
+	__sync_fetch_and_add(&series_taken, 1);
 	return row;
 }
 
