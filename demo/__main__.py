@@ -30,25 +30,12 @@ KEYS: Final = {"0": settings.OFF} | {
     for number, name in enumerate((name for name in settings.FAULTS if name != settings.OFF), 1)
 }
 _LOOK_SECONDS: Final = 0.5
-_OWN: Final = ("shop", "stock")
+SERVICES: Final = ("shop", "stock")
 
 
 def say(text: str) -> None:
     """Tells whoever looks on."""
     click.echo(f"demo: {text}", err=True)
-
-
-@contextlib.contextmanager
-def step(text: str) -> Iterator[None]:
-    """Says what is done, and how long it took."""
-    begin = time.monotonic()
-    click.echo(f"demo: {text} ...", err=True, nl=False)
-    try:
-        yield
-    except BaseException:
-        click.echo("", err=True)
-        raise
-    click.echo(f" {time.monotonic() - begin:.1f} s", err=True)
 
 
 def make_folder(as_user: tuple[int, int] | None) -> Path:
@@ -85,24 +72,26 @@ def kernob(found: settings.Settings) -> Server:
 
 def start(found: settings.Settings, processes: Processes, *, watched: bool) -> None:
     """Starts everything, and the load last."""
+    begin = time.monotonic()
     debian = servers(found)
     if watched:
-        with step("1/4 Kernob"):
-            processes.start(kernob(found), as_user=False, quiet=False)
-            processes.wait()
-    with step("2/4 folders of PostgreSQL and MariaDB"):
-        processes.prepare(debian)
-    with step("3/4 " + ", ".join(server.name for server in debian)):
-        pids = {server.name: processes.start(server) for server in debian}
+        say("1/4 Kernob")
+        processes.start(kernob(found), as_user=False, quiet=False)
         processes.wait()
+    say("2/4 folders of PostgreSQL and MariaDB")
+    processes.prepare(debian)
+    say("3/4 " + ", ".join(server.name for server in debian))
+    pids = {server.name: processes.start(server) for server in debian}
+    processes.wait()
+    say(f"4/4 {', '.join(SERVICES)}, load")
     # Whoever runs this as root may have it in a folder that nobody else can read.
     as_user = "SUDO_UID" in os.environ
-    with step("4/4 shop, stock, load"):
-        for name in _OWN:
-            processes.start(service(found, name), as_user=as_user)
-        processes.wait()
-        processes.start(load(found, pids["memcached"], pids["dnsmasq"]), as_user=as_user)
-        processes.wait()
+    for name in SERVICES:
+        processes.start(service(found, name), as_user=as_user)
+    processes.wait()
+    processes.start(load(found, pids["memcached"], pids["dnsmasq"]), as_user=as_user)
+    processes.wait()
+    say(f"all are there after {time.monotonic() - begin:.0f} s")
 
 
 @contextlib.contextmanager
