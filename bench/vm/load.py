@@ -1,7 +1,8 @@
 """Runs in the guest: loads BPF objects with nothing but libbpf and Python's standard library.
 
-`load.py check OBJECT...` loads and attaches each program on its own, and prints one line of JSON
-for each: object, program, and the error, if any, with the verifier's last lines. `load.py hold
+`load.py check SUFFIXES OBJECT...` loads and attaches every program whose name ends with none of the
+suffixes (a list with commas), and prints one line of JSON for each: object, program, and the error,
+if any, with the verifier's last lines. `load.py hold
 OBJECT` attaches those on tracepoints, says so, and stays until its standard input ends.
 """
 
@@ -60,32 +61,37 @@ def attach(program: int) -> str:
     return "" if link else f"attach: {os.strerror(ctypes.get_errno())}"
 
 
-def check(path: str, number: int) -> str:
-    """Loads and attaches one program of an object; returns the error, empty if there was none."""
+def check(path: str, names: list[str]) -> str:
+    """Loads and attaches these programs of an object; returns the error, empty if none."""
     object_ = libbpf.bpf_object__open(path.encode())
     LOG.value = b""
-    for i, program in enumerate(programs(object_)):
-        libbpf.bpf_program__set_autoload(program, i == number)
-        if i == number:
+    chosen = []
+    for program in programs(object_):
+        wanted = libbpf.bpf_program__name(program).decode() in names
+        libbpf.bpf_program__set_autoload(program, wanted)
+        if wanted:
             libbpf.bpf_program__set_log_buf(program, LOG, len(LOG))
-            chosen = program
+            chosen.append(program)
     if libbpf.bpf_object__load(object_):
         last = LOG.value.decode().splitlines()[-LAST_LINES:]
         error = "\n".join([f"load: {os.strerror(ctypes.get_errno())}", *last])
     else:
-        error = attach(chosen)
+        error = "".join(attach(program) for program in chosen)
     libbpf.bpf_object__close(object_)
     return error
 
 
-def check_all(paths: list[str]) -> None:
-    """Prints a line of JSON for every program of every object."""
+def check_all(suffixes: tuple[str, ...], paths: list[str]) -> None:
+    """Prints a line of JSON for every program of every object: one by one if not all are well."""
     for path in paths:
         object_ = libbpf.bpf_object__open(path.encode())
         names = [libbpf.bpf_program__name(p).decode() for p in programs(object_)]
         libbpf.bpf_object__close(object_)
-        for number, name in enumerate(names):
-            print(json.dumps({"object": path, "program": name, "error": check(path, number)}))
+        names = [name for name in names if not name.endswith(suffixes)]
+        well = not check(path, names)
+        for name in names:
+            error = "" if well else check(path, [name])
+            print(json.dumps({"object": path, "program": name, "error": error}))
 
 
 def hold(path: str) -> None:
@@ -107,6 +113,6 @@ def hold(path: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "check":
-        check_all(sys.argv[2:])
+        check_all(tuple(sys.argv[2].split(",")), sys.argv[3:])
     else:
         hold(sys.argv[2])

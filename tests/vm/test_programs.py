@@ -14,7 +14,7 @@ OBJECTS = sorted((ROOT / "src" / "kernob" / "bpf").glob("*.bpf.o"))
 
 # The kernel has no such hook: sock_send_length and sock_recv_length came with 6.3, sendpage
 # went with 6.5. A program's name ends with that of its hook; signals use the one or the other.
-HOOKLESS = {"6.1": ("send_length", "receive_length"), "6.12": ("inet_send_page",)}
+HOOKLESS = {"6.1": "send_length,receive_length", "6.12": "inet_send_page"}
 
 
 @pytest.mark.live
@@ -25,12 +25,12 @@ def test_every_program_loads_and_attaches(release: str) -> None:
     files = {path.name: path for path in [ROOT / "bench" / "vm" / "load.py", *OBJECTS]}
 
     outcome = machine.run(
-        release, '#!/bin/bash\npython3 load.py check *.bpf.o > "$OUT/programs"\n', files
+        release,
+        f'#!/bin/bash\npython3 load.py check {HOOKLESS[release]} *.bpf.o > "$OUT/programs"\n',
+        files,
     )
 
     assert outcome.status == 0, outcome.console
     programs = [json.loads(line) for line in outcome.files["programs"].splitlines()]
     assert {program["object"] for program in programs} == {path.name for path in OBJECTS}
-    refused = {each["program"]: each["error"] for each in programs if each["error"]}
-    hookless = {each["program"] for each in programs if each["program"].endswith(HOOKLESS[release])}
-    assert refused.keys() == hookless, "\n".join(refused.values())
+    assert [each["error"] for each in programs if each["error"]] == []
