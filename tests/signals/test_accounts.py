@@ -216,6 +216,15 @@ def test_a_caller_on_this_host_is_told_the_name_of_the_service_it_calls() -> Non
     assert peers == {"service-4": "service-3", "service-3": "127.0.0.1"}
 
 
+def test_who_served_a_connection_without_a_port_is_not_who_calls() -> None:
+    book = accounts()
+
+    book.update(reading(Row(pid=8, port=0, bytes=(1, 0)), Row(pid=6, port=5432, bytes=(0, 1))))
+
+    [io] = [p for p in book.points() if p.metric == SERVICE_IO]
+    assert {dict(s.attributes)["kernob.peer"] for s in io.series} == {"127.0.0.1"}
+
+
 def test_many_clients_of_a_port_share_one_name() -> None:
     book = accounts(peers_per_server=2)
     rows = [
