@@ -47,10 +47,7 @@ class Settings:
 
     def switch(self, name: str) -> None:
         """Says which fault is on."""
-        # In one step: a service that reads meanwhile sees the old or the new.
-        written = self.folder / "fault.new"
-        written.write_text(name)
-        written.rename(self.folder / "fault")
+        self._replace("fault", name)
 
     @property
     def hosts(self) -> Path:
@@ -59,7 +56,13 @@ class Settings:
 
     def know_name(self, *, known: bool) -> None:
         """Writes the file of names; dnsmasq reads it at SIGHUP."""
-        self.hosts.write_text(f"127.0.0.1 {STOCK_NAME}\n" if known else "")
+        self._replace(self.hosts.name, f"127.0.0.1 {STOCK_NAME}\n" if known else "")
+
+    def _replace(self, name: str, text: str) -> None:
+        # In one step: who reads meanwhile sees the old or the new.
+        written = self.folder / f"{name}.new"
+        written.write_text(text)
+        written.rename(self.folder / name)
 
 
 def load(folder: str) -> Settings:
