@@ -241,7 +241,7 @@ class Accounts:
         address = key["address"].tobytes()
         port, transport = int(key["port"]), int(key["transport"])
         side = SIDES[int(key["side"])]
-        # A connection that was reset before it was accepted has no port any more.
+        # A connection that was reset before it was used has no port any more.
         if side == "server" and port:
             self._serves(transport, port, process.service)
         return Peer(
