@@ -161,7 +161,12 @@ def mean(now: Metrics, before: Metrics, name: str, **labels: str) -> float:
 
 def slow_query(now: Metrics, before: Metrics) -> bool:
     orders = {"http_route": "/orders/{id}", "service_name": "shop"}
-    return mean(now, before, HTTP_SERVER, **orders) > 0.3
+    query = {"db_query_summary": "SELECT orders"}
+    return (
+        mean(now, before, HTTP_SERVER, **orders) > 0.3
+        and mean(now, before, DB_CLIENT, service_name="shop", **query) > 0.3
+        and mean(now, before, DB_SERVER, service_name="postgresql", **query) > 0.3
+    )
 
 
 def errors(now: Metrics, before: Metrics) -> bool:
@@ -250,6 +255,7 @@ def test_http_is_counted_exactly_at_both_ends(demo: Demo) -> None:
     [
         ("shop", "redis", "redis", {"GET", "SET", "INCRBY"}),
         ("stock", "mysql", "mariadb", {"SELECT levels", "UPDATE levels"}),
+        ("shop", "postgresql", "postgresql", {"SELECT products", "SELECT orders", "INSERT orders"}),
     ],
 )
 def test_databases_are_counted_the_same_at_both_ends(
