@@ -33,7 +33,9 @@ DB_CLIENT = "db_client_operation_duration_seconds"
 DB_SERVER = "kernob_db_server_operation_duration_seconds"
 DNS = "dns_lookup_duration_seconds"
 UNPAIRED = "kernob_agent_requests_unpaired_total"
+COLLECTIONS = "kernob_agent_collections_total"
 REQUESTS = 60
+SECONDS = 15
 
 Sample = tuple[str, dict[str, str], float]
 
@@ -106,6 +108,7 @@ class Demo:
         )
         if "is missing" in self.log:
             pytest.skip(self.log)
+        assert self.process.poll() is None, self.log
         folder = next(self.folder.glob("kernob-demo-*"))
         self.ports = {name: str(port) for name, port in load(str(folder)).ports.items()}
         self.until(
@@ -118,8 +121,11 @@ class Demo:
 
     def until(self, wanted: Callable[[Metrics], object], what: str) -> None:
         """Waits until the metrics are so; the agent reads once a second."""
-        assert self.process.poll() is None, self.log
-        wait_until(lambda: wanted(self.metrics()), what, 8)
+        end = time.monotonic() + SECONDS
+        while not wanted(self.metrics()):
+            if time.monotonic() > end:
+                pytest.fail(f"waited {SECONDS} s in vain for {what}")
+            time.sleep(0.25)
 
     def end(self) -> dict[str, Any]:
         """Ends it as Ctrl-C does, at the first call; returns what the load generator says."""
@@ -128,7 +134,9 @@ class Demo:
             printed, _ = self.process.communicate(timeout=30)
             assert self.process.returncode == 0, self.log
             self.report = json.loads(printed)
-            time.sleep(1.2)  # the agent's next reading
+            # Of two readings that end from now on the second has begun from now on, too.
+            enough = self.metrics().total(COLLECTIONS) + 2
+            self.until(lambda now: now.total(COLLECTIONS) >= enough, "the agent to read again")
         return self.report
 
     def close(self) -> None:
