@@ -49,7 +49,7 @@ class Running:
         return self._log.read_text()
 
     def wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 self.get("/healthz")

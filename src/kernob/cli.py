@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -198,6 +198,7 @@ def up(path: Path | None, mode: str | None, store: str | None, listen: str | Non
 @click.option("--filter", "filter_text", default="", help="Only rows that contain this text.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True)
+@click.option("--requests", is_flag=True, help="Show operations: how often, how fast, errors.")
 @click.option("--once", is_flag=True, help="Print one table and exit.")
 @click.option("--server", "url", help="Show all hosts that the server at this URL knows.")
 @click.option("--host", default="", help="Of a server: only this host.")
@@ -213,6 +214,7 @@ def top(
     filter_text: str,
     limit: int,
     interval: float,
+    requests: bool,  # noqa: FBT001
     once: bool,  # noqa: FBT001
     url: str | None,
     host: str,
@@ -225,24 +227,27 @@ def top(
 
     settings = load(path, agent__mode=mode, server__token_file=token_file).config
     set_up_logging(settings.log, quiet=True)
+    shown: dict[str, Any] = {"sort": sort, "filter_text": filter_text, "interval": interval}
+    if requests:
+        if url or by != "process":
+            raise ConfigError("--requests shows operations of this host: no --server, no --by")
+        with local.operations(settings, own=mode is not None) as operations:
+            if once:
+                view.once_requests(
+                    operations, limit=limit, as_json=as_json, out=sys.stdout, **shown
+                )
+            else:
+                view.run_requests(operations, **shown)
+        return
     with (
         contextlib.nullcontext(traffic_of_server(url, settings.server.token(), host))
         if url
         else local.traffic(settings, own=mode is not None)
     ) as source:
         if once:
-            view.once(
-                source,
-                by=by,
-                sort=sort,
-                filter_text=filter_text,
-                limit=limit,
-                interval=interval,
-                as_json=as_json,
-                out=sys.stdout,
-            )
+            view.once(source, by=by, limit=limit, as_json=as_json, out=sys.stdout, **shown)
         else:
-            view.run(source, by=by, sort=sort, filter_text=filter_text, interval=interval)
+            view.run(source, by=by, **shown)
 
 
 def seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float:

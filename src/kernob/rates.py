@@ -71,6 +71,19 @@ def count_text(value: float) -> str:
     return "".join(scaled(value))
 
 
+def duration_text(seconds: float) -> str:
+    """Returns a duration in three significant digits: `412 µs`, `1.24 ms`, `2.05 s`."""
+    for factor, unit in ((1e6, "µs"), (1e3, "ms")):
+        if seconds * factor < 999.5:  # noqa: PLR2004
+            return f"{_digits(seconds * factor)} {unit}"
+    return f"{_digits(seconds)} s"
+
+
+def _digits(value: float) -> str:
+    decimals = next((d for d, limit in ((2, 9.995), (1, 99.95)) if value < limit), 0)
+    return f"{value:.{decimals}f}"
+
+
 # -- what moved between two tables ---------------------------------------------------------------
 
 
@@ -176,6 +189,13 @@ def measure(before: Table, after: Table) -> tuple[list[Flow], list[Row]]:
     return flows, gone
 
 
+def seconds_between(before: int, after: int, waited: float) -> float:
+    """Returns the seconds between two tables of these times, read so many seconds apart."""
+    seconds = (after - before) / 1e9
+    # The wall clock can be set back: a rate over almost no time would be absurd.
+    return waited if seconds < waited / 4 else seconds
+
+
 class Meter:
     """Makes samples out of the tables as they come."""
 
@@ -201,10 +221,7 @@ class Meter:
         self._last, self._since = table, now
         if before is None:
             return None
-        seconds = (table.time - before.time) / 1e9
-        # The wall clock can be set back: a rate over almost no time would be absurd.
-        if seconds < (now - since) / 4:
-            seconds = now - since
+        seconds = seconds_between(before.time, table.time, now - since)
         if seconds <= 0:
             return None
         flows, gone = measure(before, table)

@@ -14,8 +14,9 @@ import click
 import msgspec
 
 from kernob.errors import ConfigError, KernobError
-from kernob.requests_table import SAMPLES_PATH, Request, Requests
-from kernob.top.columns import placed
+from kernob.rates import duration_text
+from kernob.requests_table import SAMPLES_PATH, SERIES_PATH, Request, Requests, SeriesTable
+from kernob.top.cells import placed
 from kernob.top.remote import ask
 
 if TYPE_CHECKING:
@@ -77,6 +78,19 @@ def requests_from_agent(url: str, token: str = "") -> Callable[[int], Requests]:
     """
     address = url.rstrip("/") + SAMPLES_PATH
     return lambda after: ask(f"{address}?{urlencode({'after': after})}", token, Requests, "agent")
+
+
+def series_from_agent(url: str, token: str = "") -> SeriesTable:
+    """Returns the series of the agent that listens at `url`.
+
+    Raises:
+        ConfigError: `url` isn't one of an agent, it refuses the token, or it sees no requests.
+        KernobError: nobody answers there, or not as an agent does.
+    """
+    found = ask(url.rstrip("/") + SERIES_PATH, token, SeriesTable, "agent")
+    if found.reason:
+        raise ConfigError(f"no requests are seen here: {found.reason}")
+    return found
 
 
 class Follower:
@@ -187,16 +201,3 @@ def _line(one: Request, columns: list[tuple[str, int, bool]]) -> str:
         placed(cell, width, right=right)
         for cell, (_, width, right) in zip(cells, columns, strict=True)
     ).rstrip()
-
-
-def duration_text(seconds: float) -> str:
-    """Returns a duration in three significant digits: `412 µs`, `1.24 ms`, `2.05 s`."""
-    for factor, unit in ((1e6, "µs"), (1e3, "ms")):
-        if seconds * factor < 999.5:  # noqa: PLR2004
-            return f"{_digits(seconds * factor)} {unit}"
-    return f"{_digits(seconds)} s"
-
-
-def _digits(value: float) -> str:
-    decimals = next((d for d, limit in ((2, 9.995), (1, 99.95)) if value < limit), 0)
-    return f"{value:.{decimals}f}"

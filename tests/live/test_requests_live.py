@@ -88,7 +88,7 @@ def traffic(port: int) -> None:
     with redis.Redis(port=port) as client:
         client.set("secret-key", "secret-value")
         with contextlib.suppress(redis.ResponseError):
-            client.execute_command("INCR", "secret-key")
+            client.execute_command("INCRBYFLOAT", "secret-key", "1.5")
         client.blpop("none", timeout=1)
 
 
@@ -102,9 +102,11 @@ def test_what_happens_shows_up_in_a_pipe_until_ctrl_c(agent: Running, port: int)
     assert (code, said) == (0, "")
     titles = "time service side peer protocol operation status duration first weight reason"
     assert shown.lines[0].split() == titles.split()
-    (incr,) = [line.split() for line in shown.lines if " INCR " in line and " server " in line]
+    (incr,) = [
+        line.split() for line in shown.lines if " INCRBYFLOAT " in line and " server " in line
+    ]
     assert incr[1:3] == ["redis-server", "server"]
-    assert incr[4:7] == ["redis", "INCR", "ERR"]
+    assert incr[4:7] == ["redis", "INCRBYFLOAT", "ERR"]
     assert incr[-2:] == ["1", "failed"]
     assert "secret" not in "\n".join(shown.lines)
 
@@ -112,7 +114,7 @@ def test_what_happens_shows_up_in_a_pipe_until_ctrl_c(agent: Running, port: int)
 @pytest.mark.parametrize(
     ("options", "operations"),
     [
-        (["--errors", "--service", "redis"], {"INCR"}),
+        (["--errors", "--service", "redis"], {"INCRBYFLOAT"}),
         (["--slower", "500ms", "--protocol", "redis"], {"BLPOP"}),
         (["--operation", "set", "--protocol", "redis"], {"SET"}),
     ],
@@ -124,7 +126,12 @@ def test_filters(agent: Running, port: int, options: list[str], operations: set[
         found: list[dict[str, Any]] = []
 
         def arrived() -> bool:
-            found[:] = [one for one in map(json.loads, shown.lines) if one["time"] > began]
+            # There may be more than one Redis on this machine.
+            found[:] = [
+                one
+                for one in map(json.loads, shown.lines)
+                if one["time"] > began and one["attributes"]["server.port"] == port
+            ]
             return operations <= {one["operation"] for one in found}
 
         wait_until(arrived, lambda: f"{operations} in {shown.lines}")
@@ -174,3 +181,29 @@ def test_where_no_requests_are_seen_it_says_why(tmp_path: Path) -> None:
 
     assert code == 2
     assert "no requests are seen here: polling sees no requests" in said
+
+
+def test_top_shows_rates_and_percentiles_of_the_interval(agent: Running, port: int) -> None:
+    command = [KERNOB, "top", "--requests", "--once", "--json", "--interval", "2"]
+    environ = os.environ | {"KERNOB_PROMETHEUS_LISTEN": f"127.0.0.1:{agent.port}"}
+    with (
+        redis.Redis(port=port) as client,
+        subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as top,
+    ):
+        sent = 0
+        while top.poll() is None:
+            client.strlen("none")
+            sent += 1
+            time.sleep(0.002)
+        assert top.stdout is not None
+        answer = json.loads(top.stdout.read())
+
+    (row,) = [
+        row
+        for row in answer["rows"]
+        if (row["service"], row["side"], row["operation"]) == ("redis-server", "server", "STRLEN")
+    ]
+    assert 0 < row["requests"] <= sent
+    assert row["request_rate"] == pytest.approx(row["requests"] / answer["interval"])
+    assert row["error_rate"] == 0
+    assert 0 < row["p50"] <= row["p95"] <= row["p99"] < 1

@@ -12,6 +12,7 @@ from kernob.top.cells import NOT_MEASURED, UNBOUNDED, Column
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from kernob.requests_table import SeriesTable
     from kernob.traffic import Row, Table
 
 DEFAULT_SORT: Final = "share"
@@ -237,7 +238,7 @@ def absent(view: View, sample: Sample | None) -> frozenset[str]:
     return frozenset(only_of_agents | {"port"} | ({"connections"} if view == "process" else set()))
 
 
-def losses_text(table: Table) -> str:
+def losses_text(table: Table | SeriesTable) -> str:
     """Returns what was lost, in words; empty if nothing was."""
     lost = [
         f"{count:,} {reason.replace('_', ' ')}" for reason, count in table.losses.items() if count

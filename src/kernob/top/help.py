@@ -39,6 +39,26 @@ WORDS: Final = (
     (NOT_MEASURED, "not measured here"),
 )
 
+REQUEST_KEYS: Final = (
+    ("↑ ↓ PgUp PgDn", "select a line; j k g G as well"),
+    ("/, Esc", "filter: service, side, peer, protocol, operation; clear it"),
+    ("< >", "sort by the next column; a click on its header does it too"),
+    ("m r e", "sort by share of time, requests, errors"),
+    ("5 9", "sort by p50, p99"),
+    ("n s p", "by operation, service, peer; the same key again reverses"),
+    ("i", "reverse the order"),
+    ("Space", "pause, go on"),
+    ("q", "quit"),
+)
+REQUEST_WORDS: Final = (
+    ("side", "what the service is: client or server"),
+    ("share", "of the time that all requests took together"),
+    ("p99", "99 of 100 requests were no slower, first byte asked to last byte answered"),
+    (NOT_MEASURED, "no request in this interval"),
+)
+
+Entries = tuple[tuple[str, str], ...]
+
 
 class Help(ModalScreen[None]):
     """Keys, what the columns mean, and how the figures are known."""
@@ -52,16 +72,18 @@ class Help(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,enter", "dismiss")]
 
-    def __init__(self, description: str) -> None:
+    def __init__(self, description: str, keys: Entries = KEYS, words: Entries = WORDS) -> None:
         super().__init__()
         self._description = description
+        self._entries = keys, words
 
     def compose(self) -> ComposeResult:
         """Yields the text."""
+        keys, words = self._entries
         text = Content.assemble(
-            *_paragraph(KEYS),
+            *_paragraph(keys),
             "\n",
-            *_paragraph(WORDS),
+            *_paragraph(words),
             "\n",
             (self._description, "$quiet"),
         )

@@ -6,11 +6,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from kernob.errors import KernobError
-from kernob.top import columns
+from kernob.top import columns, request_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from textual.app import App
+
+    from kernob import request_rates
     from kernob.rates import Sample, View
 
 
@@ -45,9 +48,7 @@ def run(
     """
     view = columns.view_of(by)
     columns.column(view, sort)
-    # Textual draws on stderr.
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
-        raise KernobError("the live table needs a terminal", remedy="use --once, or --once --json")
+    _need_terminal()
     # A third of a second and 20 MiB, which nothing but the live table shall pay for.
     from kernob.top.app import TopApp  # noqa: PLC0415
     from kernob.top.themes import theme_of_terminal  # noqa: PLC0415
@@ -61,6 +62,52 @@ def run(
         filter_text=filter_text,
         theme=theme_of_terminal(),
     )
+    _run(app)
+
+
+def run_requests(
+    source: Callable[[], request_rates.Sample | None],
+    *,
+    interval: float = 1.0,
+    sort: str = request_columns.DEFAULT_SORT,
+    filter_text: str = "",
+) -> None:
+    """Shows the live table of operations until the user leaves it; else as `run`.
+
+    Args:
+        source: returns what two tables say, as `kernob.request_rates.metered` does.
+        interval: seconds between two tables.
+        sort: a column.
+        filter_text: as typed after `/`.
+
+    Raises:
+        ConfigError: `sort` names nothing.
+        KernobError: there is no terminal, or an error of this program ended it.
+
+    """
+    request_columns.column(sort)
+    _need_terminal()
+    from kernob.top.requests import RequestsApp  # noqa: PLC0415
+    from kernob.top.themes import theme_of_terminal  # noqa: PLC0415
+
+    _run(
+        RequestsApp(
+            source,
+            interval=interval,
+            sort=sort,
+            filter_text=filter_text,
+            theme=theme_of_terminal(),
+        )
+    )
+
+
+def _need_terminal() -> None:
+    # Textual draws on stderr.
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise KernobError("the live table needs a terminal", remedy="use --once, or --once --json")
+
+
+def _run(app: App[None]) -> None:
     app.run()
     if app.return_code:
         raise KernobError("the live table stopped, see above")

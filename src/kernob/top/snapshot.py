@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from kernob.traffic import Table
+
+S = TypeVar("S")
 
 PATIENCE: Final = 20.0
 """Seconds to wait for a second table, beyond the interval."""
@@ -55,7 +57,7 @@ def once(
     """
     view = columns.view_of(by)
     order = columns.column(view, sort)
-    sample = first_sample(source, view, interval)
+    sample = first_sample(lambda: source(view), interval)
     flows = rates.matching(sample.flows, filter_text)
     found = [line for line in rates.lines(sample, view, flows) if not line.flows[0].gone]
     found = columns.ordered(found, order, reverse=reverse)
@@ -66,9 +68,7 @@ def once(
         out.write(_text(sample, view, order, kept, others))
 
 
-def first_sample(
-    source: Callable[[rates.View], rates.Sample | None], view: rates.View, interval: float
-) -> rates.Sample:
+def first_sample(source: Callable[[], S | None], interval: float) -> S:
     """Returns what moved in about `interval` seconds from now; what a server knows at once.
 
     Raises:
@@ -76,10 +76,10 @@ def first_sample(
 
     """
     deadline = time.monotonic() + interval + PATIENCE
-    if (first := source(view)) is not None:
+    if (first := source()) is not None:
         return first
     time.sleep(interval)
-    while (sample := source(view)) is None:
+    while (sample := source()) is None:
         if time.monotonic() > deadline:
             raise KernobError("the figures don't move on", remedy="look at the agent's log")
         # The agent's interval is longer than the one asked for, or just not over.

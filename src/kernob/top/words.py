@@ -9,9 +9,11 @@ from textual.content import Content
 
 from kernob import rates
 from kernob.top import cells, columns
+from kernob.traffic import Table
 
 if TYPE_CHECKING:
-    from kernob.traffic import Table
+    from kernob import request_rates
+    from kernob.requests_table import SeriesTable
 
     Part = str | tuple[str, str]
 
@@ -22,6 +24,7 @@ PLURAL: Final[dict[rates.View, str]] = {
     "service": "services",
     "peer": "peers",
 }
+MEASURING: Final = Content.assemble(("measuring…", "$quiet"))
 WIDEST_SPARKLINE: Final = 60
 
 
@@ -43,19 +46,20 @@ def sparkline(values: list[float | None], width: int) -> str:
     return "".join(blocks).rjust(width)
 
 
-def title(table: Table | None) -> Content:
+def title(table: Table | SeriesTable | None) -> Content:
     """Returns which machine this is, and how the figures are known."""
     parts: list[Part] = [("kernob top", "bold $accent")]
     if table is not None:
+        polled = isinstance(table, Table) and table.mode != "ebpf"
         parts += [
             (f"  {table.host}", "bold"),
-            (f"  {columns.mode_text(table)}", "$quiet" if table.mode == "ebpf" else "$warning"),
+            ("  polled", "$warning") if polled else ("  eBPF, exact", "$quiet"),
             (f"  {table.version}", "$quiet"),
         ]
     return Content.assemble(*parts)
 
 
-def state(sample: rates.Sample | None, *, paused: bool) -> Content:
+def state(sample: rates.Sample | request_rates.Sample | None, *, paused: bool) -> Content:
     """Returns of when the figures are."""
     parts: list[Part] = [(" PAUSED ", "bold reverse $accent"), "  "] if paused else []
     if sample is not None:
@@ -67,7 +71,7 @@ def state(sample: rates.Sample | None, *, paused: bool) -> Content:
 def machine(sample: rates.Sample | None, history: list[Rates | None], width: int) -> Content:
     """Returns the totals of the machine in one line of `width` cells."""
     if sample is None:
-        return Content.assemble(("measuring…", "$quiet"))
+        return MEASURING
     everything = rates.total(sample)
     room = max(6, min(WIDEST_SPARKLINE, (width - 68) // 2))
     parts: list[Part] = []
@@ -88,6 +92,20 @@ def machine(sample: rates.Sample | None, history: list[Rates | None], width: int
         (f"{rates.count_text(everything.connections):>5} ", "bold"),
         ("conn", "$quiet"),
     ]
+    return Content.assemble(*parts)
+
+
+def operations(total: request_rates.Line) -> Content:
+    """Returns the totals of all requests in one line."""
+    p50, p99 = total.quantile(0.5), total.quantile(0.99)
+    parts: list[Part] = []
+    for text, what in (
+        (rates.count_text(total.rate), "requests/s"),
+        (rates.count_text(total.error_rate), "errors/s"),
+        (cells.NOT_MEASURED if p50 is None else rates.duration_text(p50), "p50"),
+        (cells.NOT_MEASURED if p99 is None else rates.duration_text(p99), "p99"),
+    ):
+        parts += [(f"{text:>8} ", "bold"), (f"{what}  ", "$quiet")]
     return Content.assemble(*parts)
 
 
