@@ -33,6 +33,8 @@ ASKS: Final[dict[str, Callable[[State], source.Ask[Any]]]] = {
     "traffic by service": lambda state: source.traffic(state, "service"),
     "one service by peer": lambda state: source.traffic(state, "peer", service=SERVICE),
     "overview": source.overview,
+    "requests by service": lambda state: source.requests(state, "service"),
+    "one service's requests": lambda state: source.service(state, SERVICE),
     "agents": source.agents,
     "search": lambda _: source.search(SERVICE[:9]),
 }
@@ -41,6 +43,7 @@ PAGES: Final = {
     "Traffic, 24 h": f"/traffic?{RANGES['24 h']}&live=off",
     "Traffic, 7 d": f"/traffic?{RANGES['7 d']}&live=off",
     "Overview": "/",
+    "Service, 24 h": f"/service?{RANGES['24 h']}&name={SERVICE}&live=off",
 }
 
 

@@ -13,7 +13,7 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING, Final
 
-from bench import bodies, fleet, host
+from bench import asked, bodies, fleet, host
 from kernob.config import Store as StoreSettings
 from kernob.store.store import Store
 
@@ -53,6 +53,8 @@ def fill(site: Site, *, days: int = 7) -> None:
         made = fleet.make(agents=AGENTS, rounds=1, interval=1.0, start=now * bodies.SECOND)
         for agent in made.agents:
             _post(site, agent.body)
+        for body in asked.bodies(now * bodies.SECOND):
+            _post(site, body)
     with contextlib.closing(Store.open(StoreSettings(path=site.store))) as store:
         _compute(store.engine, now, days)
 
@@ -62,6 +64,7 @@ def _compute(engine: Engine, now: int, days: int) -> None:
     # The views are there again when the server opens the store.
     for tier in TIERS:
         engine.command(f"DROP VIEW otel.kernob_rollup{tier}")
+        engine.command(f"DROP VIEW otel.kernob_histograms_rollup{tier}")
     engine.command(
         "CREATE TABLE otel.bench_series ENGINE = Memory AS SELECT *, "
         "rowNumberInAllBlocks() AS Number FROM (SELECT MetricName, SeriesId, Value, IsMonotonic, "
@@ -76,6 +79,7 @@ def _compute(engine: Engine, now: int, days: int) -> None:
             f"INSERT INTO otel.kernob_series SELECT * REPLACE (toDate({now - day * DAY}) AS Day) "
             f"FROM otel.kernob_series WHERE Day = toDate({now})"
         )
+    asked.compute(engine, now, now + AHEAD, days)
     start, until = now - days * DAY - 3600, now + AHEAD
     for tier, step in TIERS.items():
         for day in range(days, 0, -1):

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from serving import Serving
+from snapshots import Sender, asked
 from ui.conftest import pages_of
 from ui.fleet import Host, now, send, send_application
 
@@ -137,3 +138,31 @@ def test_an_agent_that_is_late_is_a_finding_and_then_the_worst_first(
     assert any("web-2" in text for text in texts[1:])
     states = page.locator("table[aria-label='Hosts'] tr[data-key] .k-col-state")
     assert states.all_inner_texts() == ["gone", "late", "ok", "no agent"]
+
+
+def test_services_that_fail_come_first_and_lead_to_their_page(
+    browse: Callable[..., Page], filled: Host, serving: Serving
+) -> None:
+    del filled
+    last = now() // MINUTE * MINUTE
+    agent = Sender("web-9", last - 600 * MINUTE)
+    for at in range(70):
+        fails = (0.02,) * 30 * max(0, at - 64)
+        points = (
+            asked("shop", (0.01,) * 300 * at, operation="GET /"),
+            asked("shop", fails, operation="GET /", error="503"),
+            asked("calm", (0.01,) * 60 * at, side="client"),
+        )
+        body = agent.snapshot(last - (70 - at) * MINUTE + 1, *points)
+        assert serving.send("/v1/metrics", body).status_code == 200
+    page = browse("/")
+
+    rows = page.locator("table[aria-label='Requests'] tr[data-key]")
+    expect(rows.locator(".k-col-service")).to_have_text(["shop", "calm"])
+    expect(rows.locator(".k-col-state")).to_have_text(["fails", "ok"])
+    expect(rows.nth(0).locator(".k-col-failing")).to_have_text("9.1 %")
+    expect(rows.nth(1).locator(".k-col-rate")).to_contain_text("1")
+    finding = page.locator(".k-finding.k-is-bad").first
+    expect(finding).to_contain_text("shop: 9.1% of the requests that it serves fail, 0.0% in the")
+    finding.click()
+    page.wait_for_url("**/service?**name=shop*")

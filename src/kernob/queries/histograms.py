@@ -128,6 +128,8 @@ def recorded(
         begins &= found.start < grid.begin
         begins &= heard.first[series.sender[found.series]] >= found.time
         unknown[series.sender[found.series[begins]]] = True
+        found.forget(begins & (found.step < grid.before), None)
+        begins &= found.step >= grid.before
         found.forget(begins, question.lowest(series, found, begins, frame, buckets=buckets))
         np.add.at(counts, (found.series, found.step), found.count)
         np.add.at(sums, (found.series, found.step), found.sum)

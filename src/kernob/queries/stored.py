@@ -88,7 +88,10 @@ class Heard:
             found[name].to_numpy()[known][new] for name in ("bucket", "points", "first")
         )
         self.steps[sender, step.astype(np.intp)] = True
-        np.add.at(self.snapshots, sender, points.astype(np.uint64))
+        # One snapshot has many series: those of the one that has the most count.
+        most = np.zeros(self.steps.shape, np.uint64)
+        np.maximum.at(most, (sender, step.astype(np.intp)), points.astype(np.uint64))
+        self.snapshots[:] += most.sum(axis=1)
         np.minimum.at(self.first, sender, first.astype(np.int64))
 
 
@@ -117,6 +120,11 @@ class Found:
     count: NDArray[np.float64]
     sum: NDArray[np.float64]
     cells: NDArray[np.float64]
+
+    def keys(self) -> list[tuple[int, int, int]]:
+        """Returns run and step of each."""
+        parts = (self.series.tolist(), self.start.tolist(), self.step.tolist())
+        return list(zip(*parts, strict=True))
 
     def grow(self) -> None:
         """Makes each how much more it is than the one before of its run."""
@@ -241,7 +249,7 @@ SELECT sender, bucket, sum(points) AS points, min(first) AS first FROM (
         if heard.steps.any(axis=1).all():
             return heard
         others = self.reader.read(
-            f"SELECT SeriesId, {self.grid.bucket} AS bucket, uniqExact(Time) AS points, "
+            f"SELECT SeriesId, {self.grid.bucket} AS bucket, count() AS points, "
             f"{_FIRST} AS first FROM {self._source()} GROUP BY SeriesId, bucket",
             **self._parameters(),
         )
@@ -277,28 +285,22 @@ SELECT sender, bucket, sum(points) AS points, min(first) AS first FROM (
         if len(ids) <= MOST_NAMED:
             source += f" AND SeriesId IN ({', '.join(map(str, ids.tolist()))})"
         lowest = self._read(series, frame, source, "argMin", buckets=buckets)
-        order = {
-            key: at
-            for at, key in enumerate(
-                zip(
-                    lowest.series.tolist(), lowest.start.tolist(), lowest.step.tolist(), strict=True
-                )
-            )
-        }
-        keys = zip(
-            *(part[begins].tolist() for part in (found.series, found.start, found.step)),
-            strict=True,
-        )
-        at = [order[key] for key in keys]
+        place = {key: at for at, key in enumerate(lowest.keys())}
+        at = [place[key] for key, begin in zip(found.keys(), begins, strict=True) if begin]
         return Found(*(getattr(lowest, part.name)[at] for part in fields(Found)))
 
     def _read(
         self, series: Series, frame: Frame, source: str, pick: str, *, buckets: bool
     ) -> Found:
+        """Returns one histogram of each run and step, and each increment."""
         columns = "Count, Sum, Scale, Zeros, Offset, Buckets" if buckets else "Count, Sum"
         parts = [
             f"one.{n} AS {name.strip().lower()}" for n, name in enumerate(columns.split(","), 1)
         ]
+        firsts: dict[tuple[int, ...], int] = {}
+        if buckets and self.grid.inside:
+            firsts, times = self._ends(source, pick)
+            source += times
         found = self.reader.read(
             f"SELECT SeriesId, start, bucket, delta, first, {', '.join(parts)} FROM ("
             "SELECT SeriesId, toUnixTimestamp64Milli(Start) AS start, "
@@ -311,17 +313,46 @@ SELECT sender, bucket, sum(points) AS points, min(first) AS first FROM (
         )
         known, number = _numbers(found["SeriesId"].to_numpy(), series.ids)
         found = found.filter(known)
+        time = found["first"].to_numpy().astype(np.int64)
+        if firsts:
+            time = np.array(
+                [firsts.get(key, at) for key, at in zip(_keys(found), time, strict=True)]
+            )
         return Found(
             series=number,
             start=found["start"].to_numpy().astype(np.int64),
             step=found["bucket"].to_numpy().astype(np.intp),
-            time=found["first"].to_numpy().astype(np.int64),
+            time=time,
             delta=found["delta"].to_numpy().astype(np.bool_),
             first=np.ones(len(number), np.bool_),
             count=found["count"].to_numpy().astype(np.float64),
             sum=found["sum"].to_numpy().astype(np.float64),
             cells=_cells(found, frame) if buckets else np.zeros((len(number), 1)),
         )
+
+    def _ends(self, source: str, pick: str) -> tuple[dict[tuple[int, ...], int], str]:
+        """Returns the first time of each run and step, and a condition for those to be picked.
+
+        Where a step holds many histograms of a run, their buckets are not read but for few.
+        """
+        found = self.reader.read(
+            "SELECT SeriesId, toUnixTimestamp64Milli(Start) AS start, "
+            f"{self.grid.bucket} AS bucket, max(IsDelta) AS delta, {_FIRST} AS first, "
+            f"toUnixTimestamp64Milli({pick}(Time, Count)) AS time "
+            f"FROM {source} GROUP BY SeriesId, Start, bucket",
+            **self._parameters(),
+        )
+        times = np.unique(found["time"].to_numpy())
+        if not len(times) or len(times) > MOST_NAMED or found["delta"].to_numpy().any():
+            return {}, ""
+        named = ", ".join(f"fromUnixTimestamp64Milli({time})" for time in times.tolist())
+        firsts = dict(zip(_keys(found), found["first"].to_pylist(), strict=True))
+        return firsts, f" AND Time IN ({named})"
+
+
+def _keys(found: pa.Table) -> list[tuple[int, ...]]:
+    columns = (found[name].to_pylist() for name in ("SeriesId", "start", "bucket"))
+    return list(zip(*columns, strict=True))
 
 
 def _numbers(
