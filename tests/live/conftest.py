@@ -57,9 +57,9 @@ def source() -> Iterator[KernelFlows]:
     source.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def requests_source(source: KernelFlows) -> Iterator[KernelRequests]:
-    """The requests on top of it."""
+    """The requests on top of it; a module's own, since this process may have so many rows."""
     requests = KernelRequests(source, Requests())
     yield requests
     requests.close()

@@ -12,6 +12,8 @@ import time
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
+import postgres
+import psycopg
 import pymysql
 import pytest
 import redis
@@ -69,6 +71,12 @@ def memcached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     with running_mariadb(tmp_path_factory.mktemp("mariadb")) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[postgres.Database]:
+    with postgres.running() as database:
         yield database
 
 
@@ -155,14 +163,51 @@ def plant_mysql(database: Database) -> None:
         cursor.execute("SELECT %s", ("x" * 100_000 + "zqlargesecret",))
 
 
+POSTGRESQL = (
+    "SELECT name FROM t WHERE name = 'zqliteralsecret' AND id = 7",
+    r"SELECT name FROM t WHERE name = E'it\'s zqescapedsecret'",
+    "SELECT name FROM t WHERE name = 'it''s zqquotedsecret' OR name = U&'zqunicodesecret'",
+    "SELECT $$zqdollarsecret$$, $tag$zqtag$$secret zqtaggedsecret$tag$",
+    "SELECT /* zqcomment /* zqinnersecret */ zqoutersecret */ 1 -- zqdashsecret\n, 2",
+    "INSERT INTO t VALUES (1001, 'zqinsertsecret'), (1002, 'zqmanysecret')",
+    "SELECT 'zqfirst' 'zqsecondsecret', 'zqthird'\n'zqfourthsecret'",
+    f"SELECT '{' ' * 1000}zqbordersecret{' ' * 1000}', 'zqbehindsecret'",
+    "SELECT 'zqopensecret",
+    'SELECT "zqopensecret',
+    "CREATE USER planted PASSWORD 'zqcreatesecret'",
+    "ALTER ROLE planted WITH ENCRYPTED PASSWORD 'zqaltersecret' VALID UNTIL 'infinity'",
+    "DO $$ BEGIN PERFORM 'zqdosecret'; END $$",
+    "SET application_name = 'zqsetsecret'",
+    "DROP USER planted",
+)
+
+
+def plant_postgresql(database: postgres.Database) -> None:
+    with contextlib.suppress(psycopg.Error):
+        psycopg.connect(f"{database.url()}", password="zqloginsecret").close()
+    with database.connect(autocommit=True) as connection:
+        for statement in POSTGRESQL:
+            with contextlib.suppress(psycopg.Error):
+                connection.execute(statement)
+        for prepare in (False, True):
+            connection.execute("SELECT %s::text", ("zqparametersecret",), prepare=prepare)
+
+
 @pytest.fixture
-def planted(nginx: int, redis_port: int, memcached: int, mariadb: Database) -> Callable[[], None]:
+def planted(
+    nginx: int,
+    redis_port: int,
+    memcached: int,
+    mariadb: Database,
+    postgresql: postgres.Database,
+) -> Callable[[], None]:
     """Has all secrets go through their servers."""
 
     def plant() -> None:
         plant_http(nginx)
         plant_redis(redis_port)
         plant_memcached(memcached)
+        plant_postgresql(postgresql)
         plant_mysql(mariadb)
 
     return plant
@@ -213,6 +258,7 @@ def test_no_secret_gets_out(planted: Callable[[], None], tmp_path: Path) -> None
         try:
             seen = {name: operations(agent, name) for name in ("http", "redis", "memcached")}
             statements = operations(agent, "mysql")
+            queries = operations(agent, "postgresql")
             said = exits(agent, capture)
         finally:
             agent.stop()
@@ -227,6 +273,7 @@ def test_no_secret_gets_out(planted: Callable[[], None], tmp_path: Path) -> None
     assert {"SET", "GET", "AUTH", "HELLO", "ACL", "CONFIG", "EVAL", "MSET"} <= seen["redis"]
     assert {"GET", "SET"} <= {one.upper() for one in seen["memcached"]}
     assert {"SELECT", "INSERT", "CREATE", "ALTER", "GRANT"} <= statements
+    assert {"SELECT", "INSERT", "CREATE", "ALTER", "DO", "SET"} <= queries
     paths = [path for path, _ in capture.bodies]
     assert "/v1/traces" in paths
     assert "/v1/metrics" in paths

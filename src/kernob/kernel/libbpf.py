@@ -72,6 +72,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
         *(_int, _int, _pointer, _pointer),
         *(_pointer, _pointer, POINTER(_u32), _pointer),
     ),
+    "bpf_map_delete_elem": (_int, _int, _pointer),
     "bpf_map_delete_batch": (_int, _int, _pointer, POINTER(_u32), _pointer),
     "bpf_iter_create": (_int, _int),
     "bpf_prog_load": (_int, _int, _text, _text, _pointer, _size, _pointer),

@@ -193,6 +193,17 @@ class Map:
         code = libbpf.library().bpf_map_update_elem(self.fd, key.ctypes.data, value.ctypes.data, 0)
         libbpf.check(code, f"can't put program {program.name} into {self.name}")
 
+    def unchain(self, index: int) -> None:
+        """Has tail calls of `index` through this array of programs go nowhere.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        key = np.array(index, np.uint32)
+        code = libbpf.library().bpf_map_delete_elem(self.fd, key.ctypes.data)
+        if code != -errno.ENOENT:
+            libbpf.check(code, f"can't take a program out of {self.name}")
+
     def ring(self, record: np.dtype[Any] | str) -> Ring:
         """Returns a reader of a ring buffer whose records are all `record`.
 

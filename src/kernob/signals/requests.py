@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kernob.config import Requests
+    from kernob.kernel.maps import Map
     from kernob.kernel.statistics import ProgramStatistics
     from kernob.signals.flows import ProcessId
     from kernob.signals.network import KernelFlows
@@ -124,6 +125,7 @@ class KernelRequests:
 
     def __init__(self, flows: KernelFlows, settings: Requests) -> None:
         self._flows = flows
+        self._chained: list[tuple[Map, int]] = []
         self.object = objects.read("requests")
         try:
             self._load(settings)
@@ -187,6 +189,7 @@ class KernelRequests:
                 found = programs.get(f"{part}_{hook}")
                 if found is not None and found.loaded:
                     chains[_CHAINS[hook]].chain(number, found)
+                    self._chained.append((chains[_CHAINS[hook]], number))
 
     def read(self) -> SeriesReading:
         """Returns what has changed since the last call.
@@ -325,5 +328,8 @@ class KernelRequests:
         }
 
     def close(self) -> None:
-        """Detaches everything."""
+        """Detaches everything; the byte counters go on without."""
+        while self._chained:
+            chain, number = self._chained.pop()
+            chain.unchain(number)
         self.object.close()
