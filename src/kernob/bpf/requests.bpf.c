@@ -16,8 +16,9 @@
 
 #include "include/chain.h"
 #include "include/connection.h"
-#include "include/engine.h"
+#include "include/ending.h"
 #include "include/question.h"
+#include "include/straight.h"
 #include "protocols/all.h"
 
 #define MOST_TRIES 8
@@ -145,6 +146,7 @@ static __always_inline void start(void *ctx, struct sock *sk, __u32 length, int 
 	talk->last_direction = direction;
 	if (locate(&work->call, length) == SEEN &&
 	    begin_block(work, stream, sk, direction) == SEEN) {
+		fill_more(&work->call);
 		found = find_protocol(work->call.block, work->call.filled, talk->refused,
 				      roles(sk, direction), &asks);
 		stream->stashed = work->call.stashed;
@@ -181,20 +183,26 @@ static __always_inline void datagram(void *ctx, struct sock *sk, __u32 length, i
 	bpf_sk_storage_delete(&datagram_sockets, sk);
 }
 
-/* Counts the records of a call, and sees to how it ended. Returns the program to go on with, PLAIN
- * for none. */
+/* Counts the records of a call. */
+static __always_inline void apply_all(struct work *work, struct talk *talk)
+{
+	struct applying context = {.work = work, .talk = talk};
+	__u32 count = work->count;
+
+	work->count = 0;
+	if (count == 1)
+		apply(work, talk, &work->records[0]);
+	else if (count)
+		bpf_loop(count, apply_one, &context, 0);
+}
+
+/* Sees to how a call ended, if that is not all. Returns the program to go on with, PLAIN for none.
+ */
 static __noinline __u32 finish_call(struct work *work, struct talk *talk, struct sock *sk,
 				    int direction)
 {
-	struct dropping context = {.work = work, .talk = talk};
-
 	if (!work || !talk || !sk)
 		return PLAIN;
-	if (work->count == 1)
-		apply(0, &context);
-	else
-		bpf_loop(work->count, apply, &context, 0);
-	work->count = 0;
 	switch (work->ending) {
 	case NO_ROOM:
 		work->going_on = 1;
@@ -225,56 +233,125 @@ static __noinline __u32 finish_call(struct work *work, struct talk *talk, struct
 		__sync_lock_test_and_set(&talk->streams[direction & 1].busy, 0);
 		return NO_PROTOCOL;
 	default:
-		if (work->call.at < work->call.filled)
-			put_aside(work, talk, sk, direction);
+		put_aside(work, talk, sk, direction);
 	}
 	__sync_lock_test_and_set(&talk->streams[direction & 1].busy, 0);
 	return PLAIN;
 }
 
+/* Whether the bytes begin with units like the latest ones, as far as the protocol can tell that
+ * for little. */
+static __always_inline bool says_again(__u32 protocol, bool asking, struct parse *parse,
+				       const __u8 *p, __u32 n, struct unit *unit, struct text *text)
+{
+	switch (protocol) {
+	case HTTP:
+		return asking ? http_same_request(parse, p, n, unit)
+			      : http_same_response(parse, p, n, unit);
+	case REDIS:
+		return asking ? redis_same_commands(parse, p, n, unit, text)
+			      : redis_plain_answers(parse, p, n, unit, text);
+	}
+	return false;
+}
+
+/* The beginning of a call, the short way. Returns whether that was all of it. */
+static __always_inline bool go_straight(struct step *s, __u32 protocol)
+{
+	struct stream *stream = s->stream;
+	struct talk *talk = s->talk;
+	struct work *work = s->work;
+	struct call *call = &work->call;
+	struct parse parse = {.own = stream->own, .shared = talk->shared};
+	struct unit unit = {};
+	__u32 n = call->filled;
+	struct pending *first = 0;
+
+	/* Nothing may be under way, nor wait to be counted first. */
+	if (work->count || call->at || call->stashed || stream->first || stream->lost || !n)
+		return false;
+	if (n > WINDOW)
+		n = WINDOW;
+	if (s->asking) {
+		parse.runs = MOST_AGAIN;
+	} else {
+		first = simple_front(talk);
+		if (!first)
+			return false;
+		parse.runs = parse.waiting = first->count;
+		parse.asked = first->local;
+	}
+	if (!says_again(protocol, s->asking, &parse, call->block, n, &unit, &work->text) ||
+	    unit.length > call->length ||
+	    (unit.length > call->filled && unit.length != call->length))
+		return false;
+	if (!s->asking)
+		answer_again(work, talk, first, &unit);
+	else if (!ask_again(work, talk, &unit))
+		return false;
+	if (unit.length == call->length) {
+		call->at = call->filled;
+		return true;
+	}
+	call->at = unit.length;
+	work->ahead.index = talk->head;
+	return call->at == call->filled && !next_block(work, 0);
+}
+
 /* A protocol's program. */
 static __always_inline void observe(void *ctx, struct sock *sk, __u32 length, int direction,
-				    __u32 hook, void *chain, void *units)
+				    __u32 hook, void *chain, __u32 protocol, void *units)
 {
 	struct talk *talk = bpf_sk_storage_get(&talks, sk, 0, 0);
+	struct stream *stream;
+	struct work *work;
 	struct step s;
+	__u64 skip;
 	__u32 next;
 
 	if (!talk)
 		return;
-	s.talk = talk;
-	s.stream = &talk->streams[direction];
-	if (s.stream->skip > length || (s.stream->skip == length && !s.stream->events)) {
+	stream = &talk->streams[direction];
+	skip = stream->skip;
+	if (skip && (skip > length || (skip == length && !stream->events))) {
 		/* Within a message, as most of what is large is. */
-		s.stream->skip -= length;
-		if (s.stream->events & TO_CLOSE)
-			s.stream->last = bpf_ktime_get_ns();
+		stream->skip = skip - length;
+		if (stream->events & TO_CLOSE)
+			stream->last = bpf_ktime_get_ns();
 		return;
 	}
-	s.work = work_of(hook);
-	if (!s.work)
+	work = work_of(hook);
+	if (!work)
 		return;
-	s.asking = talk->party.requests == direction;
-	if (!s.work->going_on) {
-		if (__sync_lock_test_and_set(&s.stream->busy, 1)) {
+	if (!work->going_on) {
+		if (__sync_lock_test_and_set(&stream->busy, 1)) {
 			count_unseen(talk, UNSEEN_BUSY);
 			return;
 		}
-		s.work->ending = AT_THE_END;
-		s.work->count = 0;
+		work->ending = AT_THE_END;
+		work->count = 0;
 	}
-	if (open_call(&s, sk, length, direction) &&
+	s.work = work;
+	s.talk = talk;
+	s.stream = stream;
+	s.asking = talk->party.requests == direction;
+	if (open_call(&s, sk, length, direction, skip) && !go_straight(&s, protocol) &&
 	    bpf_loop(MOST_UNITS, units, &s, 0) == MOST_UNITS)
-		s.work->ending = NO_ROOM;
-	next = finish_call(s.work, talk, sk, direction);
+		work->ending = NO_ROOM;
+	apply_all(work, talk);
+	if (work->ending == AT_THE_END && work->call.at == work->call.filled) {
+		__sync_lock_test_and_set(&stream->busy, 0);
+		return;
+	}
+	next = finish_call(work, talk, sk, direction);
 	if (next == PLAIN)
 		return;
 	bpf_tail_call(ctx, chain, next);
 	/* As many as the kernel allows in a row: the rest of this call is not looked at. */
-	s.work->going_on = 0;
+	work->going_on = 0;
 	count_unseen(talk, UNSEEN_UNITS);
-	lose(s.work, talk);
-	__sync_lock_test_and_set(&s.stream->busy, 0);
+	lose(work, talk);
+	__sync_lock_test_and_set(&stream->busy, 0);
 }
 
 /* One program for each hook, and what it does. */
@@ -323,7 +400,7 @@ static __always_inline void observe(void *ctx, struct sock *sk, __u32 length, in
 	static __always_inline void name(void *ctx, struct sock *sk, __u32 length, int direction,  \
 					 __u32 hook, void *chain)                                  \
 	{                                                                                          \
-		observe(ctx, sk, length, direction, hook, chain, name##_unit);                     \
+		observe(ctx, sk, length, direction, hook, chain, number, name##_unit);             \
 	}                                                                                          \
 	PROGRAMS(name)
 

@@ -75,15 +75,20 @@ static __always_inline int from_message(struct call *call, __u64 address)
 
 enum call_kind { PLAIN_BUFFER, VECTORS, MESSAGE, MESSAGES, SENDFILE, IO_URING, UNKNOWN };
 
-/* arch/x86/entry/syscalls/syscall_64.tbl */
+/* arch/x86/entry/syscalls/syscall_64.tbl: read, write, sendto, recvfrom */
+#define X86_PLAIN (1ULL << 0 | 1ULL << 1 | 1ULL << 44 | 1ULL << 45)
+#define X86_WRITEV 20
+
+static __always_inline bool is_x86_plain(__u64 number)
+{
+	return number < 64 && X86_PLAIN >> number & 1;
+}
+
 static __always_inline enum call_kind x86_call(__u64 number)
 {
-	switch (number) {
-	case 0: /* read */
-	case 1: /* write */
-	case 44: /* sendto */
-	case 45: /* recvfrom */
+	if (is_x86_plain(number))
 		return PLAIN_BUFFER;
+	switch (number) {
 	case 19: /* readv */
 	case 20: /* writev */
 		return VECTORS;
@@ -180,20 +185,39 @@ static __always_inline int locate_in(struct call *call, struct arguments *argume
 		return UNSEEN_SENDFILE;
 	case IO_URING:
 		return UNSEEN_IO_URING;
-	case UNKNOWN:
-		break;
+	default:
+		return UNSEEN_CALL;
 	}
-	return UNSEEN_CALL;
 }
 
-/* Of a stream. Which of several messages it is that has moved is not known. */
-static __always_inline int locate(struct call *call, __u32 length)
+/* As locate. Which of several messages it is that has moved is not known. */
+static __noinline int locate_slowly(struct call *call, __u32 length)
 {
-	struct arguments arguments = call_arguments();
+	struct arguments arguments;
 
+	if (!call)
+		return UNSEEN_CALL;
+	arguments = call_arguments();
 	if (arguments.kind == MESSAGES && arguments.third != 1)
 		return UNSEEN_CALL;
 	return locate_in(call, &arguments, length, 0);
+}
+
+/* Finds the `length` bytes of the call in progress, of a stream. Returns SEEN or why they can't
+ * be. */
+static __always_inline int locate(struct call *call, __u32 length)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+
+	/* Most calls are of one plain buffer, on x86 told from the others by one test. */
+	if (!bpf_core_field_exists(regs->orig_ax) ||
+	    (!is_x86_plain(regs->orig_ax) && regs->orig_ax != X86_WRITEV))
+		return locate_slowly(call, length);
+	call->length = length;
+	call->base = regs->si;
+	call->piece = length;
+	call->vectors_left = 0;
+	return regs->orig_ax == X86_WRITEV ? from_vectors(call, regs->si, regs->dx) : SEEN;
 }
 
 struct passing {
@@ -263,14 +287,29 @@ static long fill_piece(__u32 step, struct filling *filling)
 	return 0;
 }
 
-/* Fills the block from `base` on, behind what the stash has put there. */
-static __always_inline int fill(struct call *call)
+/* Fills the rest of the block from the pieces behind the first one. Returns whether there was
+ * something. */
+static __noinline bool fill_more(struct call *call)
 {
-	struct filling filling = {
-		.call = call,
-		.vectors = call->vectors,
-		.left = call->vectors_left,
-	};
+	struct filling filling = {.call = call};
+	__u32 before;
+
+	if (!call)
+		return false;
+	before = call->filled;
+	/* Nothing if there is no other piece, or the block has them already. */
+	if (before - call->stashed != call->piece || call->piece >= call->length)
+		return false;
+	filling.vectors = call->vectors;
+	filling.left = call->vectors_left;
+	bpf_loop(MOST_VECTORS, fill_piece, &filling, 0);
+	return call->filled > before;
+}
+
+/* Fills the block from `base` on, behind what the stash has put there, with what lies in one
+ * piece: often that says enough. */
+static __always_inline int fill_first(struct call *call)
+{
 	__u32 count = call->length, stashed = call->stashed;
 
 	if (call->piece < count)
@@ -286,9 +325,19 @@ static __always_inline int fill(struct call *call)
 		return UNSEEN_FAULT;
 	call->filled = stashed + count;
 	call->at = 0;
-	if (count == call->piece && count < call->length && call->filled < BLOCK)
-		bpf_loop(MOST_VECTORS, fill_piece, &filling, 0);
+	if (!count)
+		fill_more(call);
 	return SEEN;
+}
+
+/* Fills the block from `base` on, from as many pieces as it takes. */
+static __always_inline int fill(struct call *call)
+{
+	int reason = fill_first(call);
+
+	if (reason == SEEN)
+		fill_more(call);
+	return reason;
 }
 
 #endif

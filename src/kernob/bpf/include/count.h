@@ -66,25 +66,33 @@ static __always_inline void name_requests(struct series_key *key, struct party *
 	key->namespace = party->namespace;
 }
 
-/* The row of `kind` for requests like `asked` with this status. */
-static __noinline struct series *row_of(struct work *work, struct party *party,
-					struct pending *asked, __u32 status, __u32 kind)
+/* Looks up the row of `kind` for requests like `asked` with this status, and keeps its number. */
+static __noinline __u32 find_row(struct work *work, struct party *party, struct pending *asked,
+				 __u32 status, __u32 kind)
 {
 	__u32 number;
 
 	if (!work || !party || !asked || kind >= ONE_WAY_REQUEST)
 		return 0;
-	number = party->rows[kind];
-	if (!number) {
-		name_requests(&work->key, party);
-		work->key.operation = asked->operation;
-		work->key.status = status;
-		work->key.kind = kind;
-		number = find_series(&work->key);
-		/* Of a shared connection, the next one may be another process's. */
-		if (!party->shared)
-			party->rows[kind] = number;
-	}
+	name_requests(&work->key, party);
+	work->key.operation = asked->operation;
+	work->key.status = status;
+	work->key.kind = kind;
+	number = find_series(&work->key);
+	/* Of a shared connection, the next one may be another process's. */
+	if (!party->shared)
+		party->rows[kind] = number;
+	return number;
+}
+
+/* The row of `kind` for requests like `asked` with this status. */
+static __always_inline struct series *row_of(struct work *work, struct party *party,
+					     struct pending *asked, __u32 status, __u32 kind)
+{
+	__u32 number = party->rows[kind];
+
+	if (!number)
+		number = find_row(work, party, asked, status, kind);
 	return bpf_map_lookup_elem(&series, &number);
 }
 
@@ -123,8 +131,7 @@ __noinline int count_requests(struct work *work, struct party *party, struct pen
 	struct sample *sample;
 	struct series *row;
 	__u64 ns, first;
-	__u32 status, count;
-	bool pieces;
+	__u32 status, count, pieces;
 
 	if (!work || !party || !asked || !answer)
 		return 0;
@@ -132,9 +139,9 @@ __noinline int count_requests(struct work *work, struct party *party, struct pen
 	status = answer->status;
 	party->agreed = 1;
 	ns = last > asked->start ? last - asked->start : 0;
-	pieces = answer->first != last;
+	pieces = answer->first != last ? PIECES : WHOLE;
 	turn_to(party, asked->operation, status);
-	row = row_of(work, party, asked, status, pieces ? PIECES : WHOLE);
+	row = row_of(work, party, asked, status, pieces);
 	if (!row)
 		return 0;
 	count_duration(row, ns, count);

@@ -194,7 +194,6 @@ static __always_inline void take_answer(struct work *work, struct talk *talk, st
 }
 
 struct dropping {
-	struct work *work;
 	struct talk *talk;
 	__u32 count;
 };
@@ -234,7 +233,7 @@ static long drop_until_marker(__u32 i, struct dropping *dropping)
 /* Nobody will get an answer who stands in line. */
 static __noinline int drop_line(struct work *work, struct talk *talk, __u32 reason)
 {
-	struct dropping dropping = {.work = work, .talk = talk};
+	struct dropping dropping = {.talk = talk};
 
 	if (!work || !talk)
 		return 0;
@@ -272,29 +271,36 @@ static __always_inline void end_talk(struct work *work, struct talk *talk)
 	drop_line(work, talk, UNPAIRED_CLOSED);
 }
 
-/* An answer of this request that came before it. Returns whether there was one. */
-static __always_inline bool take_early(struct work *work, struct talk *talk, struct record *asked)
+/* Answers of this request that came before it, if nobody stands before it in line: of those who
+ * do, they are the server's program's. */
+static __noinline int take_early(struct work *work, struct talk *talk, struct record *asked)
 {
-	struct record *answer = &work->early;
-	__u64 last = next_early(talk, answer);
+	struct record *answer;
+	__u64 last;
 
-	if (!last)
-		return false;
-	/* The answer may be the later one, by as much as this program was late. */
-	if (work->call.now > last + EARLY_NS || asked->events & MARKER) {
-		count_unpaired(talk, UNPAIRED_NO_REQUEST, answer->count);
-		return true;
+	if (!work || !talk || !asked)
+		return 0;
+	answer = &work->early;
+	for (int i = 0; i < EARLY && asked->count && nobody_waits(talk); i++) {
+		last = next_early(talk, answer);
+		if (!last)
+			break;
+		/* The answer may be the later one, by as much as this program was late. */
+		if (work->call.now > last + EARLY_NS || asked->events & MARKER) {
+			count_unpaired(talk, UNPAIRED_NO_REQUEST, answer->count);
+			continue;
+		}
+		if (answer->count > asked->count)
+			answer->count = asked->count;
+		work->front.operation = asked->operation;
+		work->front.start = asked->first;
+		work->front.bytes = asked->bytes;
+		work->front.body = asked->body;
+		work->front.count = asked->count;
+		count_requests(work, &talk->party, &work->front, answer, last);
+		asked->count -= answer->count;
 	}
-	if (answer->count > asked->count)
-		answer->count = asked->count;
-	work->front.operation = asked->operation;
-	work->front.start = asked->first;
-	work->front.bytes = asked->bytes;
-	work->front.body = asked->body;
-	work->front.count = asked->count;
-	count_requests(work, &talk->party, &work->front, answer, last);
-	asked->count -= answer->count;
-	return true;
+	return 0;
 }
 
 static __always_inline void to_pending(struct pending *pending, struct record *record, __u32 index)
@@ -348,13 +354,46 @@ static __always_inline void more_of_request(struct talk *talk, struct record *re
 	__sync_fetch_and_add(&last->body, record->body);
 }
 
-static long apply(__u32 i, struct dropping *context)
+/* Nobody up to the next marker gets another answer. */
+static __noinline int skip_to_marker(struct talk *talk)
 {
-	struct work *work = context->work;
-	struct talk *talk = context->talk;
-	struct record *record = &work->records[bounded(i, RECORDS - 1)];
+	struct dropping dropping = {.talk = talk};
+
+	if (!talk)
+		return 0;
+	bpf_loop(MOST_SKIPPED, drop_until_marker, &dropping, 0);
+	count_unpaired(talk, UNPAIRED_SKIPPED, dropping.count);
+	talk->party.agreed = 1;
+	return 0;
+}
+
+static __always_inline void take_request(struct work *work, struct talk *talk,
+					 struct record *record)
+{
 	__u32 events = record->events;
 
+	if (events & RECALL)
+		record->operation = recall(talk, record->statement);
+	if (events & REMEMBER)
+		remember(talk, record->statement, record->operation);
+	if (events & ONE_WAY) {
+		count_one_way(work, &talk->party, record);
+		return;
+	}
+	if (*(volatile __u32 *)&talk->early_count)
+		take_early(work, talk, record);
+	if (record->count)
+		put_in_line(work, talk, record);
+}
+
+/* Does what a record says. */
+static __noinline int apply(struct work *work, struct talk *talk, struct record *record)
+{
+	__u32 events;
+
+	if (!work || !talk || !record)
+		return 0;
+	events = record->events;
 	if (events & BY_ID) {
 		if (events & ANSWER)
 			answer_by_id(work, &talk->party, talk->id, record);
@@ -363,32 +402,14 @@ static long apply(__u32 i, struct dropping *context)
 	} else if (events & ANSWER) {
 		take_answer(work, talk, record);
 	} else if (events & REQUEST) {
-		if (events & RECALL)
-			record->operation = recall(talk, record->statement);
-		if (events & REMEMBER)
-			remember(talk, record->statement, record->operation);
-		if (events & ONE_WAY) {
-			count_one_way(work, &talk->party, record);
-			return 0;
-		}
-		for (int early = 0; early < EARLY && record->count; early++) {
-			/* Of those that are in line already, they are the server's program's. */
-			if (!*(volatile __u32 *)&talk->early_count || !nobody_waits(talk) ||
-			    !take_early(work, talk, record))
-				break;
-		}
-		if (record->count)
-			put_in_line(work, talk, record);
+		take_request(work, talk, record);
 	} else if (events & UNTIL) {
-		context->count = 0;
-		bpf_loop(MOST_SKIPPED, drop_until_marker, context, 0);
-		count_unpaired(talk, UNPAIRED_SKIPPED, context->count);
-		talk->party.agreed = 1;
-	} else if (events & REMEMBER) {
-		remember(talk, record->statement,
-			 events & RECALL ? recall(talk, record->operation) : record->operation);
-		more_of_request(talk, record);
+		skip_to_marker(talk);
 	} else {
+		if (events & REMEMBER)
+			remember(talk, record->statement,
+				 events & RECALL ? recall(talk, record->operation)
+						 : record->operation);
 		more_of_request(talk, record);
 	}
 	if (events & NAMESPACE)
@@ -396,54 +417,16 @@ static long apply(__u32 i, struct dropping *context)
 	return 0;
 }
 
-/* What the hooks have shown of this connection so far can't be put in place any more. */
-static __noinline int lose(struct work *work, struct talk *talk)
+struct applying {
+	struct work *work;
+	struct talk *talk;
+};
+
+static long apply_one(__u32 i, struct applying *context)
 {
-	struct stream *stream;
+	struct work *work = context->work;
 
-	if (!work || !talk)
-		return 0;
-	/* If it never was this protocol, these were no requests. */
-	drop_line(work, talk, talk->party.agreed ? UNPAIRED_LOST : UNPAIRED_REASONS);
-	for (int i = 0; i < 2; i++) {
-		stream = &talk->streams[i];
-		stream->lost = 1;
-		stream->stashed = 0;
-		stream->skip = 0;
-		stream->first = 0;
-		stream->bytes = 0;
-		stream->body = 0;
-		stream->events = 0;
-		__builtin_memset(stream->own, 0, sizeof(stream->own));
-	}
-	return 0;
-}
-
-/* Keeps the beginning of a message for the next call. */
-static __noinline int put_aside(struct work *work, struct talk *talk, struct sock *sk,
-				int direction)
-{
-	struct stream *stream;
-	struct stashes *both;
-	__u32 at, count;
-
-	if (!work || !talk || !sk)
-		return 0;
-	stream = &talk->streams[direction & 1];
-	at = work->call.at;
-	count = work->call.filled - at;
-	both = bpf_sk_storage_get(&stashes, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!both) {
-		count_unseen(talk, UNSEEN_MEMORY);
-		return lose(work, talk);
-	}
-	asm volatile("" : "+r"(at), "+r"(count));
-	if (count > WINDOW || at >= BLOCK)
-		return 0;
-	bpf_probe_read_kernel(both->of[direction & 1].bytes, count, work->call.block + at);
-	stream->stashed = count;
-	if (!stream->first)
-		stream->first = work->call.now;
+	apply(work, context->talk, &work->records[bounded(i, RECORDS - 1)]);
 	return 0;
 }
 

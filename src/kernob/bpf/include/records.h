@@ -84,7 +84,7 @@ struct step {
 	__u32 asking; /* this direction is the one with the requests */
 };
 
-/* Puts what the last call has left before the bytes of this one. */
+/* Puts what the last call has left before the bytes of this one, of which those in one piece. */
 static __always_inline int begin_block(struct work *work, struct stream *stream, struct sock *sk,
 				       int direction)
 {
@@ -100,7 +100,7 @@ static __always_inline int begin_block(struct work *work, struct stream *stream,
 		work->call.stashed = count;
 		stream->stashed = 0;
 	}
-	return fill(&work->call);
+	return fill_first(&work->call);
 }
 
 /* The next block of the call, `beyond` bytes behind the unit at hand. Returns whether there is
@@ -118,7 +118,7 @@ static __noinline bool next_block(struct work *work, __u32 beyond)
 		return false;
 	pass(call, count);
 	call->stashed = 0;
-	work->reason = fill(call);
+	work->reason = fill_first(call);
 	if (work->reason != SEEN)
 		work->ending = NOT_READ;
 	return work->reason == SEEN;
@@ -234,22 +234,29 @@ static __always_inline void note_request(struct step *s, struct unit *unit)
 	record->body += unit->body;
 }
 
-/* An answer is whole: what its direction knows of it becomes a record. */
+/* An answer is whole: what its direction knows of it, and this unit, become a record. */
 static __always_inline void note_answer(struct work *work, struct stream *stream, struct unit *unit)
 {
 	struct record *record = last_record(work);
+	__u64 first = stream->first, bytes = unit->length, body = unit->body;
 
-	if (!record || record->status != unit->status || record->first != stream->first ||
+	if (first) {
+		bytes += stream->bytes;
+		body += stream->body;
+		stream->first = 0;
+		stream->bytes = 0;
+		stream->body = 0;
+	} else {
+		first = work->call.now;
+	}
+	if (!record || record->status != unit->status || record->first != first ||
 	    record->events != unit->events || record->statement != unit->statement ||
-	    record->body || stream->body || !work->ahead.left || record->index != work->ahead.index)
-		record = new_record(work, unit, stream->first);
+	    record->body || body || !work->ahead.left || record->index != work->ahead.index)
+		record = new_record(work, unit, first);
 	record->count += 1 + unit->again;
-	record->bytes += stream->bytes;
-	record->body += stream->body;
+	record->bytes += bytes;
+	record->body += body;
 	record->index = work->ahead.index;
-	stream->first = 0;
-	stream->bytes = 0;
-	stream->body = 0;
 	if (work->ahead.left)
 		work->ahead.left -= 1 + unit->again;
 	if (!work->ahead.left)
@@ -283,21 +290,21 @@ static __always_inline void note_response(struct step *s, struct unit *unit, boo
 		}
 		return;
 	}
+	if (whole && unit->events & (ANSWER | TO_CLOSE)) {
+		note_answer(s->work, stream, unit);
+		return;
+	}
 	if (!stream->first)
 		stream->first = s->work->call.now;
 	stream->bytes += unit->length;
 	stream->body += unit->body;
 	if (!(unit->events & (ANSWER | TO_CLOSE)))
 		return;
-	if (whole) {
-		note_answer(s->work, stream, unit);
-	} else {
-		stream->events = unit->events;
-		stream->status = unit->status;
-		stream->statement = unit->statement;
-		if (unit->events & TO_CLOSE)
-			begin_rest(stream, &s->talk->party, s->work->call.now);
-	}
+	stream->events = unit->events;
+	stream->status = unit->status;
+	stream->statement = unit->statement;
+	if (unit->events & TO_CLOSE)
+		begin_rest(stream, &s->talk->party, s->work->call.now);
 }
 
 /* The message that the stream has been passing over ends with this call, or in it. */
@@ -326,7 +333,7 @@ static __always_inline long go_on(struct step *s, int verdict, struct unit *unit
 	__u64 length = unit->length;
 
 	if (verdict == MORE && available < WINDOW)
-		return !(behind && next_block(work, 0));
+		return !behind || !(fill_more(call) || next_block(work, 0));
 	if (verdict != TAKEN || !length) {
 		work->ending = NOT_MINE;
 		return 1;
@@ -383,11 +390,12 @@ static __always_inline bool found_again(struct step *s, bool begins)
 }
 
 /* Begins the look at a call. Returns whether there is something to parse. */
-static __always_inline bool open_call(struct step *s, struct sock *sk, __u32 length, int direction)
+static __always_inline bool open_call(struct step *s, struct sock *sk, __u32 length, int direction,
+				      __u64 skip)
 {
 	struct stream *stream = s->stream;
 	struct work *work = s->work;
-	__u64 skip = stream->skip;
+	int reason;
 
 	if (work->going_on) {
 		work->going_on = 0;
@@ -397,21 +405,26 @@ static __always_inline bool open_call(struct step *s, struct sock *sk, __u32 len
 	work->call.now = bpf_ktime_get_ns();
 	work->ahead.index = s->talk->head;
 	work->ahead.left = 0;
-	if (skip == length) {
+	if (skip && skip == length) {
 		work->call.filled = work->call.at = 0;
 		end_of_skip(work, stream);
 		return false;
 	}
-	work->reason = locate(&work->call, length);
-	if (work->reason == SEEN && skip) {
+	reason = locate(&work->call, length);
+	if (reason == SEEN && skip) {
 		pass(&work->call, skip);
 		end_of_skip(work, stream);
 	}
-	if (work->reason == SEEN)
-		work->reason = begin_block(work, stream, sk, direction);
-	if (work->reason != SEEN)
+	if (reason == SEEN)
+		reason = begin_block(work, stream, sk, direction);
+	if (reason != SEEN) {
+		work->reason = reason;
 		work->ending = NOT_READ;
-	return work->reason == SEEN;
+		return false;
+	}
+	if (stream->lost)
+		fill_more(&work->call);
+	return true;
 }
 
 /* The loop over the units of one protocol. */

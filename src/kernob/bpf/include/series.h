@@ -7,24 +7,15 @@
  * to read it costs no system call, and rows in which nothing happened are not looked at. User
  * space hands out the rows' numbers through a queue, and puts those back that it has folded.
  *
- * A histogram is OpenTelemetry's exponential one at scale 3: bucket i of the convention holds
- * (2^(i/8), 2^((i+1)/8)]. Counting is exact: integers only.
- *
  * The functions that are not static are verified once, by themselves, not wherever they are called.
  */
 #ifndef KERNOB_SERIES_H
 #define KERNOB_SERIES_H
 
+#include "histogram.h"
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <stdbool.h>
-
-#define BUCKETS 256
-/* Bucket 0 of a row of durations is number -160: it also holds what took less than 2^-20 s. The
- * last one ends at 2^12 s, and holds what took longer. */
-#define FIRST_DURATION (-160)
-/* Bucket 0 of a row of sizes is number -1: one byte. */
-#define FIRST_SIZE (-1)
 
 enum series_kind {
 	WHOLE, /* durations of requests whose answer came in one piece: its first byte is its last
@@ -101,85 +92,6 @@ __u64 series_taken;
 __u64 operations_overflowed;
 /* Requests that the table had no row for: counted in row 0. */
 __u64 series_overflowed;
-
-static __always_inline __u32 top_bit(__u64 value)
-{
-	__u32 bit = 0;
-
-	if (value >> 32) {
-		value >>= 32;
-		bit = 32;
-	}
-	if (value >> 16) {
-		value >>= 16;
-		bit += 16;
-	}
-	if (value >> 8) {
-		value >>= 8;
-		bit += 8;
-	}
-	if (value >> 4) {
-		value >>= 4;
-		bit += 4;
-	}
-	if (value >> 2) {
-		value >>= 2;
-		bit += 2;
-	}
-	return bit + (value >> 1);
-}
-
-/* The number of the bucket of a value from 1 on: -1 for 1. */
-static __always_inline __s32 bucket_of(__u64 value)
-{
-	/* floor(2^(62 + k/8)) */
-	const __u64 border[8] = {
-		0x4000000000000000, 0x45cae0f1f545eb73, 0x4c1bf828c6dc54b7, 0x52ff6b54d8a89c75,
-		0x5a827999fcef3242, 0x62b39508aa836d6e, 0x6ba27e656b4eb57a, 0x75606373ee921c97,
-	};
-	__u32 top = top_bit(value);
-	__u64 mantissa = value << (63 - top) >> 1;
-	__s32 number = (top << 3) - 1;
-
-	if (mantissa > border[4]) {
-		number += 5;
-		number += mantissa > border[5];
-		number += mantissa > border[6];
-		number += mantissa > border[7];
-	} else {
-		number += mantissa > border[0];
-		number += mantissa > border[1];
-		number += mantissa > border[2];
-		number += mantissa > border[3];
-	}
-	return number;
-}
-
-static __always_inline __u32 clamp_bucket(__s32 number, __s32 first)
-{
-	number -= first;
-	if (number < 0)
-		return 0;
-	return number < BUCKETS ? number : BUCKETS - 1;
-}
-
-/* The bucket of a duration: 10^9 is no power of two, so nanoseconds become units of 2^-30 s. */
-__noinline int duration_bucket(__u64 ns)
-{
-	__u64 units;
-
-	/* 0.073741824 in units of 2^-32: exact to a billionth. */
-	if (ns < 1ULL << 35)
-		units = ns + (ns * 316718722ULL >> 32);
-	else
-		units = ns + ((ns >> 10) * 316718722ULL >> 22);
-	return clamp_bucket(bucket_of(units ? units : 1) - (30 << 3), FIRST_DURATION);
-}
-
-__noinline int size_bucket(__u64 bytes)
-{
-	return clamp_bucket(bucket_of(bytes), FIRST_SIZE);
-}
 
 /* A row for `key`: made if there is none and there is room. */
 __noinline int find_series(struct series_key *wanted)

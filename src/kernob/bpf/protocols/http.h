@@ -127,15 +127,9 @@ static __always_inline int http_request(struct parse *parse, const __u8 *p, __u3
 	if (place == HTTP_CHUNK)
 		return http_chunk((const void *)p, n, (void *)own, unit);
 	if (place == HTTP_START) {
-		if (http_repeats(parse, p, n)) {
-			unit->length = HTTP_KEPT(own[HTTP_PLACE]) + own[HTTP_SIZE];
-			unit->body = own[HTTP_SIZE];
-			unit->local = HTTP_KEPT_LOCAL(own[HTTP_PLACE]);
-			unit->operation = own[HTTP_RESULT];
-			unit->events = REQUEST | SAME;
+		if (http_same_request(parse, p, n, unit))
 			return TAKEN;
-		}
-		misses = HTTP_MISSES(own[HTTP_PLACE]);
+		misses = http_misses(parse, n);
 		/* Some clients put an empty line behind a body. */
 		if (p[0] == '\r' || p[0] == '\n') {
 			unit->length = 1;
@@ -190,14 +184,9 @@ static __always_inline int http_response(struct parse *parse, const __u8 *p, __u
 		return verdict;
 	}
 	if (place == HTTP_START) {
-		if (!parse->asked && http_repeats(parse, p, n)) {
-			unit->length = HTTP_KEPT(own[HTTP_PLACE]) + own[HTTP_SIZE];
-			unit->body = own[HTTP_SIZE];
-			unit->status = status;
-			unit->events = ANSWER;
+		if (http_same_response(parse, p, n, unit))
 			return TAKEN;
-		}
-		misses = HTTP_MISSES(own[HTTP_PLACE]);
+		misses = http_misses(parse, n);
 		if (n < 12)
 			return p[0] == 'H' ? MORE : ALIEN;
 		status = http_status(p);

@@ -330,33 +330,73 @@ __noinline int http_chunk(const struct window *from, __u32 n, struct http_own *o
 	return TAKEN;
 }
 
-/* A hash of the first bytes of a window. Not static: verified once. */
+/* A hash of the first bytes of a window, of which there are eight at least. Not static: verified
+ * once. */
 __noinline __u64 http_hash(const struct window *from, __u32 length)
 {
-	__u64 hash = length, rest;
+	__u64 hash = length;
+	const __u8 *p;
+	__u32 i;
 
-	if (!from || length > WINDOW)
+	if (!from || length > WINDOW || length < 8)
 		return 0;
-	for (__u32 i = 0; i + 8 <= length && i < WINDOW; i += 8)
-		hash = mix(hash, word_at(from->bytes + i));
-	rest = word_at(from->bytes + (bounded(length, 2 * WINDOW - 1) & ~7U));
-	return mix(hash, first_bytes(rest, length & 7));
+	p = from->bytes;
+	for (i = 0; i + 32 <= length && i < WINDOW; i += 32, p += 32) {
+		hash = mix(hash, word_at(p));
+		hash = mix(hash, word_at(p + 8));
+		hash = mix(hash, word_at(p + 16));
+		hash = mix(hash, word_at(p + 24));
+	}
+	for (; i + 8 <= length && i < WINDOW; i += 8, p += 8)
+		hash = mix(hash, word_at(p));
+	/* The last eight: some of them for a second time. */
+	return mix(hash, word_at(from->bytes + bounded(length - 8, WINDOW - 1)));
 }
 
-/* Whether a message begins with the latest head. */
-static __always_inline bool http_repeats(struct parse *parse, const __u8 *p, __u32 n)
+/* Whether a message begins with the latest head. If so, says of the unit what that said. */
+static __always_inline bool http_repeats(struct parse *parse, const __u8 *p, __u32 n,
+					 struct unit *unit)
 {
-	__u64 *own = parse->own;
-	__u32 length = HTTP_KEPT(own[HTTP_PLACE]);
+	__u64 *own = parse->own, place = own[HTTP_PLACE];
+	__u32 length = HTTP_KEPT(place);
 
-	if (!length || length > n)
+	if (!length || length > n || place & HTTP_PLACES ||
+	    http_hash((const void *)p, length) != own[HTTP_HASH])
 		return false;
-	if (http_hash((const void *)p, length) != own[HTTP_HASH]) {
-		own[HTTP_PLACE] += 1ULL << 40;
-		return false;
-	}
-	own[HTTP_PLACE] &= (1ULL << 40) - 1;
+	if (HTTP_MISSES(place))
+		own[HTTP_PLACE] = place & ((1ULL << 40) - 1);
+	unit->length = length + own[HTTP_SIZE];
+	unit->body = own[HTTP_SIZE];
 	return true;
+}
+
+static __always_inline bool http_same_request(struct parse *parse, const __u8 *p, __u32 n,
+					      struct unit *unit)
+{
+	if (!http_repeats(parse, p, n, unit))
+		return false;
+	unit->local = HTTP_KEPT_LOCAL(parse->own[HTTP_PLACE]);
+	unit->operation = parse->own[HTTP_RESULT];
+	unit->events = REQUEST | SAME;
+	return true;
+}
+
+static __always_inline bool http_same_response(struct parse *parse, const __u8 *p, __u32 n,
+					       struct unit *unit)
+{
+	if (parse->asked || !http_repeats(parse, p, n, unit))
+		return false;
+	unit->status = parse->own[HTTP_RESULT];
+	unit->events = ANSWER;
+	return true;
+}
+
+/* How often in a row the next head was another than the one that is kept, with this one. */
+static __always_inline __u64 http_misses(struct parse *parse, __u32 n)
+{
+	__u64 place = parse->own[HTTP_PLACE];
+
+	return HTTP_MISSES(place) + (HTTP_KEPT(place) && HTTP_KEPT(place) <= n);
 }
 
 /* Keeps a head of `length` bytes, unless those before it were kept in vain. */

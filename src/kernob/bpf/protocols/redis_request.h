@@ -219,8 +219,7 @@ static long redis_same_command(__u32 i, struct redis_run *run)
 	__u32 at = bounded(own[REDIS_AT], WINDOW - 1), length;
 	const __u8 *p = run->p + at;
 
-	if (at + 24 > run->n || word_at(p) != run->first ||
-	    (word_at(p + 8) & run->mask) != run->second)
+	if (word_at(p) != run->first || (word_at(p + 8) & run->mask) != run->second)
 		return 1;
 	at += run->head;
 #pragma unroll
@@ -234,19 +233,22 @@ static long redis_same_command(__u32 i, struct redis_run *run)
 	}
 	own[REDIS_AT] = at;
 	own[REDIS_COUNT]++;
-	return 0;
+	return at + 24 > run->n;
 }
 
 /* Commands like the one before, whole and in the window. Returns whether there are some. */
 static __always_inline bool redis_same_commands(struct parse *parse, const __u8 *p, __u32 n,
 						struct unit *unit, struct text *text)
 {
-	struct redis_run run = {.p = p, .text = text, .n = n};
+	struct redis_run run;
 	__u64 *own = parse->own;
 	__u32 name = (p[5] - '0') & 7;
 
-	if (n < 24 || !own[REDIS_KEPT])
+	if (n < 24 || !own[REDIS_KEPT] || own[REDIS_LEFT] || !parse->runs)
 		return false;
+	run.p = p;
+	run.text = text;
+	run.n = n;
 	run.first = word_at(p);
 	run.mask = first_bytes(~0ULL, name + 2);
 	run.second = word_at(p + 8) & run.mask;
@@ -256,15 +258,15 @@ static __always_inline bool redis_same_commands(struct parse *parse, const __u8 
 	run.arguments = p[1] - '1';
 	text->own[REDIS_AT] = 0;
 	text->own[REDIS_COUNT] = 0;
-	bpf_loop(parse->runs, redis_same_command, &run, 0);
+	/* Most often there is one. */
+	if (!redis_same_command(0, &run))
+		bpf_loop(parse->runs - 1, redis_same_command, &run, 0);
 	if (!text->own[REDIS_COUNT])
 		return false;
-	*(unaligned_u64 *)text->bytes = capitals(first_bytes(run.second, name));
-	text->length = name;
 	unit->length = text->own[REDIS_AT];
 	unit->again = text->own[REDIS_COUNT] - 1;
 	unit->operation = own[REDIS_KEPT_OPERATION];
-	unit->events = REQUEST;
+	unit->events = REQUEST | SAME;
 	return true;
 }
 
@@ -293,7 +295,7 @@ static __always_inline int redis_request(struct parse *parse, const __u8 *p, __u
 	__s64 number, elements;
 	__u32 head, name, length, end;
 
-	if (!own[REDIS_LEFT] && parse->runs && redis_same_commands(parse, p, n, unit, text))
+	if (redis_same_commands(parse, p, n, unit, text))
 		return TAKEN;
 	if (!own[REDIS_LEFT] && (p[0] != '*' || own[REDIS_FLAGS] & REDIS_IN_LINE))
 		return redis_inline(parse, p, n, unit, text);

@@ -228,18 +228,26 @@ static long redis_plain_answer(__u32 i, struct redis_run *run)
 		return 1;
 	own[REDIS_AT] = at + length;
 	own[REDIS_COUNT]++;
-	return 0;
+	return at + length == run->n;
 }
 
 /* Answers that say that all is well, whole and in the window. Returns whether there are some. */
 static __always_inline bool redis_plain_answers(struct parse *parse, const __u8 *p, __u32 n,
 						struct unit *unit, struct text *text)
 {
-	struct redis_run run = {.p = p, .text = text, .n = n};
+	struct redis_run run;
+	__u64 *own = parse->own;
 
+	if (own[REDIS_LEFT] || own[REDIS_FLAGS] || !parse->runs ||
+	    (parse->waiting && (parse->asked & 0xff) != REDIS_PLAIN))
+		return false;
+	run.p = p;
+	run.text = text;
+	run.n = n;
 	text->own[REDIS_AT] = 0;
 	text->own[REDIS_COUNT] = 0;
-	bpf_loop(parse->runs, redis_plain_answer, &run, 0);
+	if (!redis_plain_answer(0, &run))
+		bpf_loop(parse->runs - 1, redis_plain_answer, &run, 0);
 	if (!text->own[REDIS_COUNT])
 		return false;
 	unit->length = text->own[REDIS_AT];
@@ -258,8 +266,7 @@ static __always_inline int redis_response(struct parse *parse, const __u8 *p, __
 	__u8 type = within ? 0 : p[0];
 	int taken;
 
-	if (top && !flags && kind == REDIS_PLAIN && parse->runs &&
-	    redis_plain_answers(parse, p, n, unit, text))
+	if (redis_plain_answers(parse, p, n, unit, text))
 		return TAKEN;
 	if (top) {
 		if (kind == REDIS_REPLICATES && (type == '\n' || type == '$')) {
