@@ -67,13 +67,11 @@ static __always_inline void name_requests(struct series_key *key, struct party *
 }
 
 /* Looks up the row of `kind` for requests like `asked` with this status, and keeps its number. */
-static __noinline __u32 find_row(struct work *work, struct party *party, struct pending *asked,
-				 __u32 status, __u32 kind)
+static __always_inline __u32 find_row(struct work *work, struct party *party, struct pending *asked,
+				      __u32 status, __u32 kind)
 {
 	__u32 number;
 
-	if (!work || !party || !asked || kind >= ONE_WAY_REQUEST)
-		return 0;
 	name_requests(&work->key, party);
 	work->key.operation = asked->operation;
 	work->key.status = status;
