@@ -15,6 +15,8 @@ from kernob.kernel import features
 from kernob.rates import bytes_text
 from kernob.signals.network import LOSSES, KernelFlows
 from kernob.signals.polling import blind_spots, describe
+from kernob.signals.requests import LOSSES as REQUEST_LOSSES
+from kernob.signals.requests import KernelRequests
 from kernob.top import traffic_from_agent
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Diagnosis(msgspec.Struct):
         refusal: why not; empty if it can.
         polling: how the agent counts instead, and what that misses; empty if it need not.
         programs: why each program is off, empty for those that work.
+        requests: why requests of each protocol are not seen, empty for those that are.
         maps: bytes that the kernel keeps for each map.
         agent: whether an agent answers at the configured address.
         agent_refusal: why one could not be asked; empty if it could, or there is none.
@@ -45,6 +48,7 @@ class Diagnosis(msgspec.Struct):
     refusal: str
     polling: str
     programs: dict[str, str]
+    requests: dict[str, str]
     maps: dict[str, int]
     agent: bool
     agent_refusal: str
@@ -69,6 +73,7 @@ def examine(config: Config) -> Diagnosis:
         refusal=found.refusal,
         polling="",
         programs={},
+        requests={},
         maps={},
         agent=False,
         agent_refusal="",
@@ -77,7 +82,7 @@ def examine(config: Config) -> Diagnosis:
         advice=[],
     )
     try:
-        flows = KernelFlows(config.network)
+        flows = KernelFlows(config.network, requests=config.requests.enabled)
     except KernobError as error:
         diagnosis.refusal = str(error)
         diagnosis.polling = describe(blind_spots())
@@ -85,6 +90,8 @@ def examine(config: Config) -> Diagnosis:
         diagnosis.ebpf = True
         diagnosis.programs = flows.programs()
         diagnosis.maps = flows.memory()
+        if config.requests.enabled:
+            _examine_requests(config, flows, diagnosis)
         flows.close()
     table, diagnosis.agent_refusal = _ask_agent(config)
     if table is not None:
@@ -92,6 +99,18 @@ def examine(config: Config) -> Diagnosis:
         diagnosis.losses = {reason: count for reason, count in table.losses.items() if count}
     diagnosis.advice = _advice(diagnosis)
     return diagnosis
+
+
+def _examine_requests(config: Config, flows: KernelFlows, diagnosis: Diagnosis) -> None:
+    try:
+        requests = KernelRequests(flows, config.requests)
+    except KernobError as error:
+        diagnosis.requests = {"all": str(error)}
+        return
+    parts = requests.parts().items()
+    diagnosis.requests = {name.removeprefix("requests: "): reason for name, reason in parts}
+    diagnosis.maps |= requests.memory()
+    requests.close()
 
 
 def _ask_agent(config: Config) -> tuple[Table | None, str]:
@@ -122,6 +141,10 @@ def _advice(diagnosis: Diagnosis) -> list[str]:
             advice.append("raise network.flows: rows had no room")
         elif reason in ("processes_dropped", "exits_dropped"):
             advice.append("raise network.processes: names of processes had no room")
+        elif reason == "series_overflowed":
+            advice.append("raise requests.series: requests had no row of their own")
+        elif reason == "operations_overflowed":
+            advice.append("raise requests.series_per_process: operations had no row of their own")
     return advice
 
 
@@ -141,6 +164,8 @@ def _lines(diagnosis: Diagnosis) -> list[str]:
         lines.append(f"  since     {diagnosis.refusal}")
     for name, reason in diagnosis.programs.items():
         lines.append(f"  program   {name:20} {reason.splitlines()[0] if reason else 'works'}")
+    for name, reason in diagnosis.requests.items():
+        lines.append(f"  requests  {name:20} {reason or 'seen'}")
     for name, size in diagnosis.maps.items():
         lines.append(f"  map       {name:20} {bytes_text(size)}")
     if diagnosis.maps:
@@ -152,7 +177,7 @@ def _lines(diagnosis: Diagnosis) -> list[str]:
     elif diagnosis.losses:
         lines.append(f"agent       runs ({diagnosis.agent_mode}), and has lost:")
         lines += [
-            f"  lost      {count} {LOSSES.get(reason, reason)}"
+            f"  lost      {count} {(LOSSES | REQUEST_LOSSES).get(reason, reason)}"
             for reason, count in diagnosis.losses.items()
         ]
     else:
