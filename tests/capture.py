@@ -67,8 +67,11 @@ class Capture:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def spans(self, **wanted: Any) -> list[Received]:
-        """Returns the spans whose attributes, with `_` for `.`, are as wanted."""
-        named = {name.replace("_", "."): value for name, value in wanted.items()}
+        """Returns the spans whose attributes, with `_` for `.` and `__` for `_`, are as wanted."""
+        named = {
+            name.replace("__", " ").replace("_", ".").replace(" ", "_"): value
+            for name, value in wanted.items()
+        }
         found = []
         for path, body in list(self.bodies):
             if path != "/v1/traces":

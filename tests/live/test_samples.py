@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.live, pytest.mark.server]
 
 MICROSECOND = 1000
+NGINX = """
+daemon off; worker_processes 1; pid {0}/pid; error_log {0}/errors; user root;
+events {{ worker_connections 100; }}
+http {{ access_log off; client_body_temp_path {0}/t; proxy_temp_path {0}/t; fastcgi_temp_path {0}/t;
+  uwsgi_temp_path {0}/t; scgi_temp_path {0}/t; keepalive_requests 100000;
+  server {{ listen 127.0.0.1:{1};
+    location /items/ {{ return 200 "an item"; }}
+    location /down {{ return 503; }} }} }}
+"""
 
 
 @contextlib.contextmanager
@@ -48,6 +58,27 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield number
 
 
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A real nginx."""
+    path, number = tmp_path_factory.mktemp("nginx"), free_port()
+    (path / "conf").write_text(NGINX.format(path, number))
+    command = [debian_server("nginx"), "-e", str(path / "errors"), "-c", str(path / "conf")]
+    for _ in running(command, number, path / "log"):
+        yield number
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Capture, Running]]:
+    """What an agent sends that has room for many samples."""
+    settings = {"requests__samples_per_second": 1000, "agent__interval": "0.2"}
+    with (
+        capturing() as capture,
+        agent(tmp_path_factory.mktemp("agent"), capture.url, **settings) as made,
+    ):
+        yield capture, made
+
+
 def client(port: int) -> redis.Redis:
     return redis.Redis(port=port, socket_timeout=10)
 
@@ -68,24 +99,22 @@ def of(capture: Capture, port: int, side: str, name: str) -> list[Any]:
     )
 
 
-def test_each_sample_is_found_once_and_its_times_are_the_clients(port: int, tmp_path: Path) -> None:
-    with (
-        capturing() as capture,
-        agent(tmp_path, capture.url, requests__samples_per_second=1000) as running_agent,
-        client(port) as connection,
-    ):
+def test_each_sample_is_found_once_and_its_times_are_the_clients(
+    port: int, sent: tuple[Capture, Running]
+) -> None:
+    capture, running_agent = sent
+    asked = []
+    with client(port) as connection:
         connection.hset("hash", "field", "value")
-        asked = []
         for _ in range(100):
             before = time.time_ns()
             fail(connection)
             asked.append((before, time.time_ns()))
-        for side in ("client", "server"):
-            wait_until(
-                lambda side=side: len(of(capture, port, side, "INCR")) >= 100, f"the {side}'s", 20
-            )
-        time.sleep(1)
-        shown = json.loads(running_agent.get("/api/requests"))
+    for side in ("client", "server"):
+        wait_until(
+            lambda side=side: len(of(capture, port, side, "INCR")) >= 100, f"the {side}'s", 30
+        )
+    shown = json.loads(running_agent.get("/api/requests"))
 
     for side in ("client", "server"):
         found = sorted(
@@ -123,34 +152,73 @@ def test_each_sample_is_found_once_and_its_times_are_the_clients(port: int, tmp_
         assert [one["time"] for one in mine] == [one.span.start_time_unix_nano for one in found]
 
 
-def test_weights_add_up_and_errors_come_first_in_a_flood(port: int, tmp_path: Path) -> None:
-    with capturing() as capture, agent(tmp_path, capture.url), client(port) as connection:
-        connection.hset("hash", "field", "value")
+def test_weights_add_up_to_all_requests_and_errors_come_first_in_a_flood(
+    port: int, sent: tuple[Capture, Running]
+) -> None:
+    capture, _ = sent
+    with client(port) as connection:
+        connection.sadd("set", "member")
         for number in range(3000):
             connection.get("none")
             if not number % 300:
-                fail(connection)
+                with contextlib.suppress(redis.ResponseError):
+                    connection.execute_command("DECR", "set")
         # A second later each series has a sample of its own again, which stands for the rest.
         time.sleep(1.1)
         connection.get("none")
-        for side in ("client", "server"):
-            wait_until(
-                lambda side=side: weight(of(capture, port, side, "GET")) >= 3001,
-                lambda side=side: f"the {side}'s: {weight(of(capture, port, side, 'GET'))}",
-                20,
-            )
-
     for side in ("client", "server"):
+        wait_until(
+            lambda side=side: weight(of(capture, port, side, "GET")) >= 3001,
+            lambda side=side: f"the {side}'s: {weight(of(capture, port, side, 'GET'))}",
+            30,
+        )
         gets = of(capture, port, side, "GET")
         assert weight(gets) == 3001
         assert len(gets) < 200
         assert {one.span.status.code for one in gets} == {0}
-        assert len(of(capture, port, side, "INCR")) == 10
+        assert len(of(capture, port, side, "DECR")) == 10
+
+
+def test_http_from_both_sides(nginx: int, sent: tuple[Capture, Running]) -> None:
+    capture, _ = sent
+    connection = http.client.HTTPConnection("127.0.0.1", nginx, timeout=10)
+
+    def get(path: str) -> None:
+        connection.request("GET", path)
+        connection.getresponse().read()
+
+    for number in range(500):
+        get(f"/items/{number}?token=secret")
+    for _ in range(20):
+        get("/down")
+    get("/none")
+    time.sleep(1.1)
+    get("/items/1")
+    connection.close()
+
+    def spans(side: str, status: int) -> list[Any]:
+        return capture.spans(kernob_side=side, server_port=nginx, http_response_status__code=status)
+
+    for side, target in (("server", "http.route"), ("client", "url.template")):
+        wait_until(
+            lambda side=side: weight(spans(side, 200)) >= 501 and len(spans(side, 503)) >= 20,
+            lambda side=side: f"the {side}'s: {weight(spans(side, 200))}",
+            30,
+        )
+        good, bad, unknown = (spans(side, status) for status in (200, 503, 404))
+        assert (weight(good), weight(bad), weight(unknown)) == (501, 20, 1)
+        assert {one.name for one in good} == {"GET /items/{id}"}
+        assert {one.attributes[target] for one in good} == {"/items/{id}"}
+        assert {one.attributes["network.protocol.version"] for one in good} == {"1.1"}
+        assert all(one.attributes["http.request.size"] > 50 for one in good)
+        assert {(one.span.status.code, one.attributes["error.type"]) for one in bad} == {(2, "503")}
+        # What a client should not have asked for is its error, not the server's.
+        assert unknown[0].span.status.code == {"server": 0, "client": 2}[side]
 
 
 def test_the_budget_holds_and_what_the_ring_drops_is_counted(port: int, tmp_path: Path) -> None:
     with (
-        agent(tmp_path, requests__samples_per_second=10_000, agent__interval="3s") as running_agent,
+        agent(tmp_path, requests__samples_per_second=10_000, agent__interval="2s") as running_agent,
         client(port) as connection,
     ):
         connection.hset("hash", "field", "value")
