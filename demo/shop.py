@@ -10,6 +10,7 @@ import dns.exception
 import dns.resolver
 import psycopg
 import redis
+from redis.maint_notifications import MaintNotificationsConfig
 
 from demo import settings, web
 
@@ -25,7 +26,13 @@ class Shop:
     def __init__(self, found: settings.Settings) -> None:
         self._settings = found
         self._database = connect(found)
-        self._cache = redis.Redis("127.0.0.1", found.ports["redis"])
+        # Otherwise it asks first for what Debian's Redis does not know: errors that are none.
+        self._cache = redis.Redis(
+            "127.0.0.1",
+            found.ports["redis"],
+            driver_info=None,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
         self._names = dns.resolver.Resolver(configure=False)
         self._names.nameservers = ["127.0.0.1"]
         self._names.port = found.ports["dns"]
