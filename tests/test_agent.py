@@ -9,9 +9,11 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -278,6 +280,44 @@ def test_polling_serves_the_same_metrics(start: Callable[..., Running]) -> None:
     assert 'kernob_agent_mode="polling"' in text
     assert "polled" in json.loads(agent.get("/api/network"))["description"]
     assert agent.stop() == 0
+
+
+def test_polling_says_why_there_are_no_requests(start: Callable[..., Running]) -> None:
+    agent = start("--mode", "polling")
+
+    for path in ("/api/requests", "/api/requests/series"):
+        assert json.loads(agent.get(path))["reason"] == "polling sees no requests"
+    with pytest.raises(urllib.error.HTTPError, match="400") as mistake:
+        agent.get("/api/requests?after=x")
+    mistake.value.close()
+
+
+@pytest.mark.live
+def test_requests_are_answered_only_to_who_has_the_token(
+    start: Callable[..., Running], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("right")
+    agent = start(*("--mode", "ebpf"), prefix=("env", f"KERNOB_PROMETHEUS_TOKEN_FILE={token}"))
+
+    with pytest.raises(urllib.error.HTTPError, match="401") as closed:
+        agent.get("/api/requests")
+    closed.value.close()
+    asked = urllib.request.Request(f"{agent.url}/api/requests")
+    asked.add_header("Authorization", "Bearer right")
+
+    def answer() -> list[dict[str, Any]]:
+        with urllib.request.urlopen(asked, timeout=5) as found:
+            return list(json.loads(found.read())["requests"])
+
+    def is_refusal(one: dict[str, Any]) -> bool:
+        return (one["operation"], one["side"], one["error"]) == (
+            "GET /api/requests",
+            "client",
+            "401",
+        )
+
+    agent.until(lambda: any(is_refusal(one) for one in answer()))
 
 
 def test_all_it_sends_says_which_agent_it_is(start: Callable[..., Running]) -> None:

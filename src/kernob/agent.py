@@ -168,9 +168,8 @@ class Agent:
         """Returns the samples that did not get where they should, by reason."""
         if self._collector.requests is None:
             return {}
-        ring = self._collector.requests.losses()["samples_dropped"]
-        sending = self._span_sender.state if self._span_sender else None
-        return {"ring": ring, **(_not_sent(sending) if sending else {})}
+        found = {"ring": self._collector.samples_dropped()}
+        return found | (_not_sent(self._span_sender.state) if self._span_sender else {})
 
     # -- what others read ----------------------------------------------------------------------
 

@@ -172,8 +172,17 @@ class Collector:
         return {**self.source.parts(), "requests": self.no_requests, **own}
 
     def losses(self) -> dict[str, int]:
-        """Returns what could not be counted, by reason, since the start."""
-        return {**self.source.losses(), **(self.requests.losses() if self.requests else {})}
+        """Returns what could not be counted, by reason, since the start.
+
+        Samples are not among it: no figure depends on them.
+        """
+        own = self.requests.losses() if self.requests else {}
+        counted = {name: count for name, count in own.items() if name != "samples_dropped"}
+        return {**self.source.losses(), **counted}
+
+    def samples_dropped(self) -> int:
+        """Returns the single requests that the kernel's ring had no room for, since the start."""
+        return self.requests.losses()["samples_dropped"] if self.requests else 0
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """Returns entries and capacity of each table."""

@@ -71,7 +71,7 @@ def samples(settings: Config) -> Iterator[Callable[[int], Requests]]:
 
         def read(after: int) -> Requests:
             collector.collect()
-            dropped = {"ring": collector.losses().get("samples_dropped", 0)}
+            dropped = {"ring": collector.samples_dropped()}
             return requests_of(collector, dropped, since=0, after=after)
 
         yield read
