@@ -24,19 +24,26 @@ from kernob.top import run
 run(metered(Feed()), interval=0.1)
 print("left")
 """
+REQUESTS = """
+from operations import Feed
+from kernob.request_rates import metered
+from kernob.top import run_requests
+run_requests(metered(Feed()), interval=0.1)
+print("left")
+"""
 
 
 class Terminal:
     """A program in a real terminal of 80 columns and 24 lines."""
 
-    def __init__(self, answers: bytes = b"", **environment: str) -> None:
+    def __init__(self, answers: bytes = b"", script: str = SCRIPT, **environment: str) -> None:
         self._answers = answers
         self._fd, other = pty.openpty()
         os.set_blocking(self._fd, False)
         self._seen = b""
         kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT],
+            [sys.executable, "-c", script],
             stdin=other,
             stdout=other,
             stderr=other,
@@ -85,6 +92,20 @@ def test_in_a_terminal_it_shows_moves_and_leaves() -> None:
         assert "38;2;216;220;227" in seen
         terminal.type("2")
         terminal.until("procs")
+        terminal.type("/mail")
+        terminal.until("nothing matches")
+        terminal.type("\x03")
+        terminal.until("left")
+        assert terminal.process.wait(10) == 0
+    finally:
+        terminal.close()
+
+
+def test_operations_in_a_terminal() -> None:
+    terminal = Terminal(b"\x1b]11;rgb:0000/0000/0000\x1b\\\x1b[?6c", REQUESTS)
+    try:
+        seen = terminal.until("/items/{id}")
+        assert "38;2;216;220;227" in seen
         terminal.type("/mail")
         terminal.until("nothing matches")
         terminal.type("\x03")
