@@ -14,6 +14,7 @@ import redis
 from agents import Running
 from capture import Capture, capturing
 from servers import debian_server, free_port, running, wait_until
+from serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -247,3 +248,19 @@ def test_the_budget_holds_and_what_the_ring_drops_is_counted(port: int, tmp_path
         mine = [r for r in shown if (r["side"], r["attributes"]["server.port"]) == ("server", port)]
         assert 4 <= sum(r["reason"] == "failed" for r in mine) <= 4 * windows
         assert sum(r["reason"] != "failed" for r in mine) <= 2 * windows
+
+
+def test_a_server_stores_them(port: int, tmp_path: Path) -> None:
+    with Serving(tmp_path).running() as server:
+        with agent(tmp_path, server.url, requests__samples_per_second=1000), client(port) as one:
+            for _ in range(5):
+                with contextlib.suppress(redis.ResponseError):
+                    one.execute_command("SETRANGE", "key", "wrong", "value")
+        # It has ended: what it had is sent.
+        rows = server.rows(
+            "SELECT SpanKind AS kind, StatusCode AS status, uniqExact(TraceId) AS traces,"
+            " min(Duration) > 0 AS took FROM otel.otel_traces WHERE SpanName = 'SETRANGE'"
+            f" AND SpanAttributes['server.port'] = '{port}' GROUP BY kind, status ORDER BY kind"
+        )
+    found = [(row["kind"], row["status"], int(row["traces"]), int(row["took"])) for row in rows]
+    assert found == [("Client", "Error", 5, 1), ("Server", "Error", 5, 1)]
