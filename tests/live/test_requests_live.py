@@ -111,37 +111,41 @@ def test_what_happens_shows_up_in_a_pipe_until_ctrl_c(agent: Running, port: int)
     assert "secret" not in "\n".join(shown.lines)
 
 
-@pytest.mark.parametrize(
-    ("options", "operations"),
-    [
-        (["--errors", "--service", "redis"], {"INCRBYFLOAT"}),
-        (["--slower", "500ms", "--protocol", "redis"], {"BLPOP"}),
-        (["--operation", "set", "--protocol", "redis"], {"SET"}),
-    ],
-)
-def test_filters(agent: Running, port: int, options: list[str], operations: set[str]) -> None:
-    with Shown(agent.port, "--json", *options) as shown:
+FILTERS = {
+    ("--errors", "--service", "redis"): {"INCRBYFLOAT"},
+    ("--slower", "500ms", "--protocol", "redis"): {"BLPOP"},
+    ("--operation", "set", "--protocol", "redis"): {"SET"},
+}
+
+
+def test_filters(agent: Running, port: int) -> None:
+    def found(shown: Shown) -> list[dict[str, Any]]:
+        # There may be more than one Redis on this machine.
+        rows = map(json.loads, shown.lines)
+        mine = [row for row in rows if row["attributes"]["server.port"] == port]
+        return [row for row in mine if row["time"] > began]
+
+    with contextlib.ExitStack() as stack:
+        commands = {
+            options: stack.enter_context(Shown(agent.port, "--json", *options))
+            for options in FILTERS
+        }
         began = time.time_ns()
         traffic(port)
-        found: list[dict[str, Any]] = []
-
-        def arrived() -> bool:
-            # There may be more than one Redis on this machine.
-            found[:] = [
-                one
-                for one in map(json.loads, shown.lines)
-                if one["time"] > began and one["attributes"]["server.port"] == port
-            ]
-            return operations <= {one["operation"] for one in found}
-
-        wait_until(arrived, lambda: f"{operations} in {shown.lines}")
+        for options, shown in commands.items():
+            wait_until(
+                lambda shown=shown, options=options: FILTERS[options]
+                <= {row["operation"] for row in found(shown)},
+                lambda shown=shown: str(shown.lines),
+            )
         time.sleep(1.2)
-        arrived()
-        assert shown.interrupt() == (0, "")
+        assert [shown.interrupt() for shown in commands.values()] == [(0, "")] * 3
 
-    # redis-py introduces itself in words that an older server does not know.
-    assert {one["operation"] for one in found} - {"CLIENT"} == operations
-    assert len({one["number"] for one in found}) == len(found)
+    for options, shown in commands.items():
+        rows = found(shown)
+        # redis-py introduces itself in words that an older server does not know.
+        assert {row["operation"] for row in rows} - {"CLIENT"} == FILTERS[options]
+        assert len({row["number"] for row in rows}) == len(rows)
 
 
 def test_without_an_agent_it_counts_itself(port: int) -> None:
