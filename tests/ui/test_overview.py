@@ -163,6 +163,6 @@ def test_services_that_fail_come_first_and_lead_to_their_page(
     expect(rows.nth(0).locator(".k-col-failing")).to_have_text("9.1 %")
     expect(rows.nth(1).locator(".k-col-rate")).to_contain_text("1")
     finding = page.locator(".k-finding.k-is-bad").first
-    expect(finding).to_contain_text("shop: 9.1% of the requests that it serves fail, 0.0% in the")
+    expect(finding).to_contain_text("shop: 9.1 % of the requests that it serves fail, 0.0 % in the")
     finding.click()
     page.wait_for_url("**/service?**name=shop*")

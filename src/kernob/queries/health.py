@@ -122,8 +122,8 @@ def _judged(
     share = errors[2] / requests[2] if requests[2] else 0.0
     before = errors[1] / requests[1] if requests[1] else 0.0
     if errors[2] >= FEW_ERRORS and share >= SHARE:
-        compared = f", {before:.1%} in the hour before" if requests[1] else ""
-        text = f"{service}: {share:.1%} of the {_WORDS[side]} fail{compared}."
+        compared = f", {_percent(before)} in the hour before" if requests[1] else ""
+        text = f"{service}: {_percent(share)} of the {_WORDS[side]} fail{compared}."
         return "bad" if share >= BAD_SHARE and share >= WORSE * before else "attention", text
     slow, was = p95[1], p95[0]
     if slow and was and min(requests[1:]) >= FEW and slow >= max(SLOW, WORSE * was):
@@ -132,6 +132,10 @@ def _judged(
             f"{_seconds(was)} in the hour before."
         )
     return "ok", ""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _seconds(value: float) -> str:

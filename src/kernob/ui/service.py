@@ -144,7 +144,7 @@ class _View:
                     )
                 )
             TextElement(tag="h2", text="How many requests took how long")
-            self._heat = HeatMap(shell, "How many requests took how long", height=168)
+            self._heat = HeatMap(shell, "How many requests took how long", height=148)
             self._known = Known("request")
             with Element("div").classes("k-split k-tables"):
                 with Element("div"):
@@ -248,7 +248,7 @@ def _chart(shell: Shell, label: str, kind: Any) -> Chart:
                     Element("i").classes("k-swatch").style(f"background: var({paint})")
                     TextElement(tag="span", text=name)
         return Chart(
-            shell, label, kind=kind, stacked=kind != "seconds", height=160, legend="none",
+            shell, label, kind=kind, stacked=kind != "seconds", height=144, legend="none",
             nothing="No requests in this range.",
         )  # fmt: skip
 
