@@ -90,7 +90,7 @@ def test_a_full_table_counts_in_its_first_row(start: Callable[..., KernelRequest
     reading = requests.read()
     own = reading.numbers[reading.keys["port"] == port]
     counted = reading.rows["buckets"][own].sum() + reading.rows["buckets"][0].sum()
-    assert counted == 2 * 300
+    assert counted >= 2 * 300  # row 0 is everybody's on this machine
     assert 0 < len(own) < 16
     assert requests.losses()["series_overflowed"] > 0
     assert 0 in reading.changed
