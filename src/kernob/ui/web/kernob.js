@@ -42,7 +42,7 @@ const TEXTS = {
   bytes: (v) => `${scaled(v).join(" ")}B`,
   rate: (v) => `${scaled(v).join(" ")}B/s`,
   count,
-  per_second: (v) => `${count(v)}/s`,
+  per_second: (v) => `${v > 0 && v < 1 ? Number(v.toPrecision(2)) : count(v)}/s`,
   share,
   seconds,
   time: (v) => clock(v),
