@@ -226,3 +226,12 @@ def test_who_fails_or_slows_down_comes_first(store: Store) -> None:
     assert slow.p95 == pytest.approx(0.2, rel=0.1)
     assert slow.p95_before == pytest.approx(0.01, rel=0.1)
     assert (good.why, good.rate) == ("", pytest.approx(50 / 60))
+
+
+def test_how_it_is_known_is_told_of_its_own_hosts(store: Store) -> None:
+    polling = Sender("elsewhere", END - 30 * MINUTE)
+    send(store, polling.snapshot(END - MINUTE, *itself(1, mode="polling", lost={"rows": 3})))
+
+    found = service(store.reader(), RANGE, "shop").provenance
+
+    assert (found.modes, found.exact, found.lost) == (["ebpf"], True, {})

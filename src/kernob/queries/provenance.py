@@ -38,6 +38,7 @@ def provenance(
     points: int = 0,
     seconds: float = 0.0,
     hooks: Mapping[str, str] = HOOKS,
+    which: Which | None = None,
 ) -> Provenance:
     """Returns how figures of the network, or of requests, within a range are known.
 
@@ -51,17 +52,18 @@ def provenance(
         points: that were read for the figures.
         seconds: that it took.
         hooks: where they are counted, by mode.
+        which: agents, by the columns of `kernob_series`; None for those of `host`.
 
     Raises:
         StoreError: as `Reader.read`.
     """
-    which = at_host(host)
+    which = which or at_host(host)
     found = reader.read(
         "SELECT DISTINCT Attributes['kernob.agent.mode'] AS mode FROM kernob_series "
         "WHERE MetricName = 'kernob.agent.info' "
         "AND Day >= toDate(fromUnixTimestamp64Milli({start:Int64}), 'UTC') - 1 "
         "AND Day <= toDate(fromUnixTimestamp64Milli({end:Int64}), 'UTC') + 1 "
-        f"AND {which.sql} ORDER BY mode",
+        f"AND ({which.sql}) ORDER BY mode",
         start=asked.start,
         end=asked.end,
         **which.parameters,
@@ -72,17 +74,17 @@ def provenance(
         hooks=[hooks[mode] for mode in modes if mode in hooks],
         modes=modes,
         exact="polling" not in modes,
-        lost=lost(reader, asked, host),
+        lost=lost(reader, asked, which),
         resolution=max(asked.interval, 0 if asked.tier == "points" else asked.step),
         rows_read=points,
         seconds=seconds,
     )
 
 
-def lost(reader: Reader, asked: Range, host: str = "") -> dict[str, float]:
+def lost(reader: Reader, asked: Range, which: Which = ALL) -> dict[str, float]:
     """Returns what agents could not count within the range, by reason; only what isn't zero."""
     reason = {"reason": "Attributes['reason']"}
-    found = totals(reader, "kernob.agent.lost", asked, reason, at_host(host))
+    found = totals(reader, "kernob.agent.lost", asked, reason, which)
     return {name: count for (name,), count in found.items()}
 
 

@@ -122,6 +122,7 @@ def service(
             points=found.points,
             seconds=time.perf_counter() - began,
             hooks=REQUEST_HOOKS,
+            which=_its_hosts(name),
         ),
     )
 
@@ -241,15 +242,20 @@ def _heat(of_steps: NDArray[np.float64] | None, before: int, frame: Frame) -> He
 # -- what is not among them ------------------------------------------------------------------------
 
 
+def _its_hosts(name: str) -> Which:
+    """Returns what is of the hosts where a service has requests, agents included."""
+    return Which(
+        "Host IN (SELECT Host FROM kernob_series WHERE Service = {service:String} "
+        f"AND MetricName IN {METRICS})",
+        {"service": name},
+    )
+
+
 def _missed(reader: Reader, asked: Range, name: str, protocols: set[str]) -> list[Missed]:
     """Returns what is not among the figures, the most first: of the protocols that it speaks."""
     of = {"service": name}
     labels = {"protocol": "Attributes['network.protocol.name']", "reason": "Attributes['reason']"}
-    hosts = Which(
-        "Host IN (SELECT Host FROM kernob_series WHERE Service = {service:String} "
-        f"AND MetricName IN {METRICS})",
-        of,
-    )
+    hosts = _its_hosts(name)
     found = []
     for kind, metric, which in (
         *((kind, metric, hosts) for kind, metric in _OF_HOSTS.items()),
