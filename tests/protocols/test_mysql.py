@@ -349,3 +349,42 @@ def test_other_changes_of_the_session() -> None:
     ):
         (unit,) = server(ok(1, 2 | SESSION_CHANGED, info), QUERY)
         assert (unit.events, unit.status) == (Event.ANSWER, 0)
+
+
+NO_ESCAPES = 0x0200
+"""SERVER_STATUS_NO_BACKSLASH_ESCAPES: `\\` is an ordinary byte in strings."""
+
+
+@pytest.mark.parametrize(
+    ("flags", "statement", "text"),
+    [
+        (
+            2,
+            b"SELECT a FROM t WHERE b = 'it\\'s secret' AND c = 1",
+            b"SELECT a FROM t WHERE b = ? AND c = ?",
+        ),
+        (
+            2 | NO_ESCAPES,
+            b"SELECT a FROM t WHERE b = 'it\\' AND c <> 'secret'",
+            b"SELECT a FROM t WHERE b = ? AND c <> ?",
+        ),
+    ],
+)
+def test_the_server_says_whether_backslashes_escape(
+    flags: int, statement: bytes, text: bytes
+) -> None:
+    connection = logged_in()
+    connection.client(query("SET sql_mode = x"))
+    connection.server(ok(1, flags))
+
+    (found,) = connection.client(query(statement.decode()))
+
+    assert found.text == text
+
+
+def test_before_the_server_has_said_so_a_text_ends_where_it_matters() -> None:
+    (plain,) = client(query("SELECT a FROM t WHERE b = 'x' AND c = 'y'"))
+    assert plain.text == b"SELECT a FROM t WHERE b = ? AND c = ?"
+
+    (unsure,) = client(query("SELECT a FROM t WHERE b = 'it\\' AND c <> 'secret'"))
+    assert unsure.text == b"SELECT a FROM t WHERE b = ?"

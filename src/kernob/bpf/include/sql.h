@@ -29,6 +29,7 @@ enum {
 	SQL_MYSQL =
 		1, /* "string", `identifier`, # comment, $word; no $$, no comment in a comment */
 	SQL_BACKSLASH = 2, /* `\` escapes in every string, not only in E'' */
+	SQL_UNSURE = 4, /* nobody knows whether it does: the text ends where that matters */
 };
 
 enum sql_state {
@@ -380,7 +381,9 @@ static __always_inline void sql_go_on_string(struct sql_step *s, struct sql_scan
 	}
 	scan->at += lowest_marked(marks);
 	byte = sql_byte(s, scan->at);
-	if (byte == '\\') {
+	if (byte == '\\' && s->dialect & SQL_UNSURE) {
+		scan->at = s->to;
+	} else if (byte == '\\') {
 		scan->at += scan->escapes ? 2 : 1;
 	} else if (byte == scan->quote && sql_byte(s, scan->at + 1) == byte) {
 		scan->at += 2;

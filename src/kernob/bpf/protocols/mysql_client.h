@@ -92,14 +92,18 @@ __noinline __u32 mysql_statement(const struct window *window, __u32 n, struct te
 }
 
 /* The statement that lies from `from` to `to`, behind what the text holds already. */
-static __always_inline __u64 mysql_sql(const __u8 *p, __u32 n, __u32 from, __u64 to,
-				       struct text *text)
+static __always_inline __u64 mysql_sql(const struct parse *parse, const __u8 *p, __u32 n,
+				       __u32 from, __u64 to, struct text *text)
 {
+	__u32 escapes = parse->shared[0] & MYSQL_PLAIN_STRINGS ? 0 : SQL_BACKSLASH;
+
+	if (!(parse->shared[0] & MYSQL_MODE_KNOWN))
+		escapes = SQL_UNSURE;
 	if (to > n)
 		to = n;
 	if (to > from + MYSQL_TEXT)
 		to = from + MYSQL_TEXT;
-	sql_normalize((const void *)p, from, to, text, SQL_MYSQL | SQL_BACKSLASH);
+	sql_normalize((const void *)p, from, to, text, SQL_MYSQL | escapes);
 	return text_fingerprint(text, MYSQL);
 }
 
@@ -223,7 +227,7 @@ static __always_inline int mysql_rest(struct parse *parse, const __u8 *p, __u32 
 		unit->events = REMEMBER;
 		unit->statement = own[MYSQL_LAST];
 		text->length = 0;
-		unit->operation = mysql_sql(p, n, 0, length, text);
+		unit->operation = mysql_sql(parse, p, n, 0, length, text);
 		break;
 	case MYSQL_INIT_DB:
 		mysql_set_database(parse, mysql_name((const void *)p, length, text), unit);
@@ -266,14 +270,14 @@ static __always_inline int mysql_request(struct parse *parse, const __u8 *p, __u
 	case MYSQL_QUERY:
 		at = mysql_statement((const void *)p, n < unit->length ? n : unit->length, text);
 		text->length = 0;
-		unit->operation = mysql_sql(p, n, at, unit->length, text);
+		unit->operation = mysql_sql(parse, p, n, at, unit->length, text);
 		break;
 	case MYSQL_PREPARE:
 		own[MYSQL_LAST] = (__u32)((own[MYSQL_LAST] >> 8) + 1) << 8 | command;
 		unit->local = own[MYSQL_LAST];
 		*(__u64 *)text->bytes = 0x2045524150455250; /* "PREPARE " */
 		text->length = 8;
-		unit->operation = mysql_sql(p, n, 5, unit->length, text);
+		unit->operation = mysql_sql(parse, p, n, 5, unit->length, text);
 		break;
 	case MYSQL_EXECUTE:
 	case MYSQL_BULK_EXECUTE:

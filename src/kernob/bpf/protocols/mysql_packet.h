@@ -83,6 +83,8 @@ enum {
 #define MYSQL_HANDSHAKE (1ULL << 32)
 #define MYSQL_KNOWN (1ULL << 33) /* the capabilities are those of both */
 #define MYSQL_FILE (1ULL << 34) /* the server has asked for a file */
+#define MYSQL_MODE_KNOWN (1ULL << 35) /* an answer has told the next one: */
+#define MYSQL_PLAIN_STRINGS (1ULL << 36) /* `\` is no escape in strings */
 
 /* parse.shared[1]: the database of now, and in the upper half the one before it. */
 
@@ -96,6 +98,7 @@ enum {
 
 /* Status flags of a server */
 #define MYSQL_MORE_RESULTS (1 << 3)
+#define MYSQL_NO_ESCAPES (1 << 9) /* SERVER_STATUS_NO_BACKSLASH_ESCAPES */
 #define MYSQL_CURSOR (1 << 6)
 #define MYSQL_STATE_CHANGED (1 << 14)
 

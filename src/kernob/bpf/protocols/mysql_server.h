@@ -152,6 +152,8 @@ static __always_inline int mysql_end(struct parse *parse, const __u8 *p, __u32 n
 		if (database)
 			mysql_set_database(parse, database, unit);
 	}
+	parse->shared[0] &= ~MYSQL_PLAIN_STRINGS;
+	parse->shared[0] |= MYSQL_MODE_KNOWN | (flags & MYSQL_NO_ESCAPES ? MYSQL_PLAIN_STRINGS : 0);
 	if (flags & MYSQL_MORE_RESULTS)
 		own[MYSQL_STATE] = MYSQL_RESULT;
 	else
