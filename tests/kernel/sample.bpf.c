@@ -116,13 +116,6 @@ static __always_inline bool is_ours(void)
 }
 
 /* Runs once for each entry of `steps`, whenever the test reads the iterator. */
-struct bpf_iter__bpf_map_elem {
-	struct bpf_iter_meta *meta;
-	struct bpf_map *map;
-	void *key;
-	void *value;
-} KERNEL_TYPE;
-
 SEC("iter/bpf_map_elem")
 int fill_ring(struct bpf_iter__bpf_map_elem *ctx)
 {

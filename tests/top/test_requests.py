@@ -35,7 +35,7 @@ def use(
 
 def operations(hands: Hands) -> list[str]:
     names = ("GET", "POST", "SELECT")
-    return [next(n for n in names if f" {n} " in line) for line in hands.lines()[1:]]
+    return [next((n for n in names if f" {n} " in line), "") for line in hands.lines()[1:]]
 
 
 def test_it_shows_how_often_how_fast_and_errors() -> None:
